@@ -1,0 +1,1 @@
+"""Segmentation architectures from papers as nnU-Net v2 trainers."""

@@ -1,0 +1,1 @@
+"""The one module that nnU-Net searches for trainers."""

@@ -1,0 +1,38 @@
+"""What every network promises to nnU-Net and to the trainers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
+from torch import Tensor, nn
+
+from .topology import Topology
+
+
+class SegmentationNetwork(nn.Module, ABC):
+    """A network that gives logits: one tensor, or with deep supervision a list from highest to lowest resolution.
+
+    Which heads exist is decided by the architecture's options, never by the switch `deep_supervision`: state dicts
+    are equal with it on or off. `branch_stages` names the stage at whose resolution each output of the list stands.
+    """
+
+    def __init__(self, topology: Topology, *, branch_stages: tuple[int, ...], deep_supervision: bool) -> None:
+        super().__init__()
+        self.topology = topology
+        self.branch_stages = branch_stages
+        self.deep_supervision = deep_supervision
+
+    @property
+    def decoder(self) -> SegmentationNetwork:
+        """The network itself: nnU-Net sets `network.decoder.deep_supervision`."""
+        return self
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Image `(B, C, *spatial)` to logits `(B, num_classes, *spatial)`, or the list of the branches' logits."""
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """He initialisation, as nnU-Net's own networks have it."""
+        InitWeights_He(1e-2)(module)

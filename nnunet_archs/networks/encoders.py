@@ -1,0 +1,102 @@
+"""Encoders: the column X[i, 0] of the grid."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import ConvNormAct, ConvStack
+from .topology import Axes, Topology
+
+
+class ConvEncoder(nn.Module):
+    """U-Net's encoder: X[i, 0] = f²(P(X[i-1, 0])), P max pooling by the stage's stride."""
+
+    def __init__(self, input_channels: int, topology: Topology) -> None:
+        super().__init__()
+        widths = (input_channels, *topology.features_per_stage)
+        self.pools = nn.ModuleList(topology.max_pool(i) for i in range(1, topology.n_stages))
+        self.stages = nn.ModuleList(ConvStack(widths[i], topology, i) for i in range(topology.n_stages))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""
+        features = [self.stages[0](x)]
+        for pool, stage in zip(self.pools, itertools.islice(self.stages, 1, None), strict=True):
+            features.append(stage(pool(features[-1])))
+        return features
+
+
+class VNetEncoder(nn.Module):
+    """V-Net's encoder (Milletari et al. 2016, arXiv:1606.04797, Fig. 2): residual stages of 5³ convolutions, PReLU.
+
+    A plan's kernel of 3 along an axis becomes V-Net's 5; a kernel of 1 stays 1. The stage's stride is taken by a
+    convolution of that kernel and stride. Stages hold 1, 2, 3, ..., 3, 2 convolutions after the first.
+    """
+
+    def __init__(self, input_channels: int, topology: Topology) -> None:
+        super().__init__()
+        widths = topology.features_per_stage
+        counts = [min(i, 3) for i in range(1, topology.last)] + [2]
+        self.stem = VNetStem(input_channels, topology)
+        self.stages = nn.ModuleList(
+            VNetStage(widths[i - 1], topology, i, n_convs=n) for i, n in enumerate(counts, start=1)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""
+        features = [self.stem(x)]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features
+
+
+class VNetStem(nn.Module):
+    """V-Net's stage 0: PReLU(conv(x) + x), the image's channels repeated to the stage's width."""
+
+    def __init__(self, input_channels: int, topology: Topology) -> None:
+        super().__init__()
+        width = topology.features_per_stage[0]
+        self.repeats = -(-width // input_channels)
+        self.width = width
+        self.conv = ConvNormAct(
+            topology.conv(input_channels, width, widened(topology.kernel_sizes[0])),
+            width,
+            topology,
+            nonlin=nn.Identity(),
+        )
+        self.nonlin = nn.PReLU(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Image `(B, C, *spatial)` to `(B, width, *spatial)`."""
+        repeated = torch.cat([x] * self.repeats, dim=1)[:, : self.width]
+        return self.nonlin(self.conv(x) + repeated)
+
+
+class VNetStage(nn.Module):
+    """A later stage of V-Net: d = down(x), then PReLU(convs(d) + d)."""
+
+    def __init__(self, in_channels: int, topology: Topology, stage: int, *, n_convs: int) -> None:
+        super().__init__()
+        width, stride = topology.features_per_stage[stage], topology.strides[stage]
+        kernel = widened(topology.kernel_sizes[stage])
+        down = topology.conv_op(in_channels, width, stride, stride, bias=topology.conv_bias)
+        self.down = ConvNormAct(down, width, topology, nonlin=nn.PReLU(width))
+        self.convs = nn.Sequential(
+            *(
+                ConvNormAct(topology.conv(width, width, kernel), width, topology, nonlin=nn.PReLU(width))
+                for _ in range(n_convs)
+            )
+        )
+        self.nonlin = nn.PReLU(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features `(B, C, *spatial)` to `(B, width, *spatial / stride)`."""
+        d = self.down(x)
+        return self.nonlin(self.convs(d) + d)
+
+
+def widened(kernel: Axes) -> Axes:
+    """V-Net's kernel for a plan's: 3 becomes 5, 1 stays 1."""
+    return tuple(k + 2 if k > 1 else k for k in kernel)

@@ -1,0 +1,128 @@
+"""The shape of a network, as nnU-Net's plans state it: stages, features, kernels, strides and layer types."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim, get_matching_pool_op
+from torch import nn
+from typing_extensions import TypedDict
+
+Axes = tuple[int, ...]
+
+
+class TopologyKwargs(TypedDict, total=False):
+    """The keywords that every network takes: those of dynamic_network_architectures."""
+
+    n_stages: int
+    features_per_stage: int | Sequence[int]
+    conv_op: type[nn.Module]
+    kernel_sizes: int | Sequence[int] | Sequence[Sequence[int]]
+    strides: int | Sequence[int] | Sequence[Sequence[int]]
+    conv_bias: bool
+    norm_op: type[nn.Module] | None
+    norm_op_kwargs: Mapping[str, Any] | None
+    dropout_op: type[nn.Module] | None
+    dropout_op_kwargs: Mapping[str, Any] | None
+    nonlin: type[nn.Module] | None
+    nonlin_kwargs: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Stages 0 (full resolution) to n_stages - 1, each with its features, kernel and stride per axis.
+
+    Raises:
+        ValueError: for a topology that no network here can be built from.
+    """
+
+    n_stages: int
+    features_per_stage: Sequence[int]
+    conv_op: type[nn.Module]
+    kernel_sizes: Sequence[Axes]
+    strides: Sequence[Axes]
+    conv_bias: bool = False
+    norm_op: type[nn.Module] | None = None
+    norm_op_kwargs: Mapping[str, Any] | None = None
+    dropout_op: type[nn.Module] | None = None
+    dropout_op_kwargs: Mapping[str, Any] | None = None
+    nonlin: type[nn.Module] | None = None
+    nonlin_kwargs: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.conv_op not in (nn.Conv2d, nn.Conv3d):
+            raise ValueError(f"conv_op={self.conv_op!r}: give torch.nn.Conv2d or torch.nn.Conv3d")
+        if self.n_stages < 2:
+            raise ValueError(
+                f"n_stages={self.n_stages}: an encoder with a decoder needs at least 2 stages; plan with a larger "
+                "patch, so that it can be pooled at least once"
+            )
+        object.__setattr__(self, "features_per_stage", self._per_stage("features_per_stage"))
+        object.__setattr__(self, "kernel_sizes", self._per_axis("kernel_sizes"))
+        object.__setattr__(self, "strides", self._per_axis("strides"))
+        if min(self.features_per_stage) < 1:
+            raise ValueError(
+                f"features_per_stage={list(self.features_per_stage)}: every stage needs at least 1 feature"
+            )
+        if any(k < 1 or k % 2 == 0 for kernel in self.kernel_sizes for k in kernel):
+            raise ValueError(
+                f"kernel_sizes={self.kernel_sizes}: kernels must be odd, so that padding keeps the size"
+            )
+        if any(s < 1 for stride in self.strides for s in stride):
+            raise ValueError(f"strides={self.strides}: every stride must be at least 1")
+        if any(s != 1 for s in self.strides[0]):
+            raise ValueError(
+                f"strides[0]={list(self.strides[0])}: stage 0 works at full resolution; give it stride 1"
+            )
+
+    @classmethod
+    def from_arch_kwargs(cls, arch_kwargs: Mapping[str, Any]) -> Topology:
+        """Topology of a plan's `arch_kwargs` (classes already imported); other networks' options are left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in arch_kwargs.items() if key in known})
+
+    @property
+    def dim(self) -> int:
+        """Spatial dimensions: 2 or 3."""
+        return int(convert_conv_op_to_dim(self.conv_op))
+
+    @property
+    def last(self) -> int:
+        """Index L of the deepest stage."""
+        return self.n_stages - 1
+
+    @property
+    def total_stride(self) -> Axes:
+        """Voxels of the image, per axis, to one of the deepest stage."""
+        return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
+
+    def conv(self, in_channels: int, out_channels: int, kernel: Axes) -> nn.Module:
+        """Convolution of stride 1 that keeps the spatial size."""
+        padding = tuple(k // 2 for k in kernel)
+        return self.conv_op(in_channels, out_channels, kernel, padding=padding, bias=self.conv_bias)
+
+    def max_pool(self, stage: int) -> nn.Module:
+        """Max pooling from the stage above into `stage`."""
+        pool = get_matching_pool_op(self.conv_op, pool_type="max")
+        return pool(self.strides[stage], self.strides[stage])
+
+    def _per_stage(self, name: str) -> tuple[Any, ...]:
+        value = getattr(self, name)
+        values = (value,) * self.n_stages if isinstance(value, int) else tuple(value)
+        if len(values) != self.n_stages:
+            raise ValueError(
+                f"{name} has {len(values)} entries for n_stages={self.n_stages}; give one a stage"
+            )
+        return values
+
+    def _per_axis(self, name: str) -> tuple[Axes, ...]:
+        values = [(v,) * self.dim if isinstance(v, int) else tuple(v) for v in self._per_stage(name)]
+        for stage, value in enumerate(values):
+            if len(value) != self.dim:
+                raise ValueError(
+                    f"{name}[{stage}]={list(value)} has {len(value)} axes; {self.conv_op.__name__} has {self.dim}"
+                )
+        return tuple(values)

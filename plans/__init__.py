@@ -1,0 +1,1 @@
+"""Plans: what a network gets of patch, batch and width."""

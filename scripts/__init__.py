@@ -1,0 +1,1 @@
+"""The command `nnunet-archs`, one module a subcommand."""

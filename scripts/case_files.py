@@ -1,0 +1,93 @@
+"""Read and check the files of one case with nnU-Net's own readers."""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case's files: an image a channel (or one with all channels), and the label map."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the files of a case hold."""
+
+    values: frozenset[int]  # of the label map
+    is_flat: bool  # the image has one plane
+
+
+def reader_for(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWriter:
+    """Return nnU-Net's reader for a data set. Raises ValueError where none reads the example."""
+    try:
+        with _silence():
+            return determine_reader_writer_from_dataset_json(
+                dict(dataset_json), str(example), verbose=False
+            )()
+    except RuntimeError as error:
+        raise ValueError(f"{example} cannot be read as an image by nnU-Net: replace it") from error
+
+
+def read_image(
+    reader: BaseReaderWriter, files: Iterable[Path]
+) -> tuple[npt.NDArray[np.float32], Sequence[float]]:
+    """Return an array (channel, z, y, x) and its spacing in mm. Raises ValueError for files that are no images."""
+    names = [str(file) for file in files]
+    try:
+        with _silence():
+            array, properties = reader.read_images(names)
+    # Each of nnU-Net's readers, and the libraries below them, raises what it likes.
+    except Exception as error:
+        raise ValueError(f"{', '.join(names)} cannot be read as an image by nnU-Net: replace it") from error
+    return array, properties["spacing"]
+
+
+def check_case(case: Case, reader: BaseReaderWriter, n_channels: int) -> Contents:
+    """Return what a case holds. Raises ValueError where image and label map do not fit, or hold no proper values."""
+    image, spacing = read_image(reader, case.images)
+    label, label_spacing = read_image(reader, [case.label])
+    name, rule = case.images[0], "both must be equal"
+    if len(image) != n_channels:
+        raise ValueError(
+            f"{name} makes {len(image)} channels: every case of this data set needs {n_channels}"
+        )
+    if np.isnan(image).any():
+        raise ValueError(f"{name} holds NaN: replace it by a number that makes sense")
+    if len(label) != 1:
+        raise ValueError(f"{case.label} has {len(label)} channels: a label map has one; convert it")
+    if image.shape[1:] != label.shape[1:]:
+        shapes = f"{case.label} has shape {label.shape[1:]} and its image {name} {image.shape[1:]}"
+        raise ValueError(f"{shapes}: {rule}; resample the labels to the image")
+    if not np.allclose(spacing, label_spacing):
+        spacings = (
+            f"{case.label} has spacing {list(label_spacing)} mm and its image {name} {list(spacing)} mm"
+        )
+        raise ValueError(f"{spacings}: {rule}; resample the labels to the image")
+    values = np.unique(label)
+    if fractions := values[values != np.rint(values)].tolist():
+        raise ValueError(
+            f"{case.label} holds the value {fractions[0]}: labels must be whole numbers; round them"
+        )
+    if values[0] < 0:
+        raise ValueError(f"{case.label} holds the value {int(values[0])}: labels start at 0; renumber them")
+    return Contents(frozenset(int(value) for value in values), is_flat=image.shape[1] == 1)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Swallow what nnU-Net's readers print about a file they cannot read: the error says it."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield

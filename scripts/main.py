@@ -1,0 +1,74 @@
+"""The command `nnunet-archs`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+SUBCOMMANDS = {
+    "path": "Print the folder in which nnU-Net finds the trainers.",
+    "list": "List the trainers: paper, network, parameters.",
+    "doctor": "Check the installation: a line each, ok or what to do.",
+    "demo": "Plan, train, predict and evaluate with nnU-Net's own commands, on a phantom or on your images.",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    try:
+        try:
+            args = _parse(sys.argv[1:] if argv is None else argv)
+            return args.run(args)
+        finally:
+            sys.stdout.flush()  # a closed pipe (`| head`) shows here, not in the interpreter's shutdown
+    except ValueError as error:
+        print(f"nnunet-archs: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nnunet-archs: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more: give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse `argv`, importing only the subcommand that it names."""
+    parser = argparse.ArgumentParser(
+        prog="nnunet-archs", description="Segmentation architectures from papers as nnU-Net v2 trainers."
+    )
+    parser.add_argument("--version", action=_Version, help="print the versions that matter and exit")
+    subparsers = parser.add_subparsers(metavar="command", required=True)
+    for name, line in SUBCOMMANDS.items():
+        subparser = subparsers.add_parser(name, help=line, description=line)
+        if name in argv:
+            module = import_module(f"nnunet_archs.scripts.{name}")
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser.parse_args(argv)
+
+
+class _Version(argparse.Action):
+    """Print the versions, which are looked up only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(", ".join(f"{name} {_installed(name)}" for name in ("nnunet-archs", "nnunetv2", "torch")))
+        parser.exit()
+
+
+def _installed(name: str) -> str:
+    """Version of an installed distribution."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""Turn a folder of images and labels into an nnU-Net raw data set, after checking every file."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from nnunetv2.dataset_conversion.convert_MSD_dataset import split_4d_nifti
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+from skimage.io import imread, imsave
+
+from .case_files import Case, check_case, read_image, reader_for
+
+N_FOLDS = 5  # of nnU-Net's cross-validation, which needs as many training cases
+TEST_SHARE = 5  # one case in five is held out where a data set has no labelled test cases
+SEED = 20240229
+MAX_LABEL = 255  # what a label map of bytes holds
+FORMS = (
+    "an nnU-Net raw data set (dataset.json, imagesTr, labelsTr), an MSD task folder (the same, 4D images), "
+    "or a folder with images/ and labels/ of equal names"
+)
+ENDINGS = sorted({ending for reader in LIST_OF_IO_CLASSES for ending in reader.supported_file_endings})
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Checked cases, and what it takes to write them as an nnU-Net raw data set."""
+
+    dataset_json: dict[str, Any]
+    training: tuple[Case, ...]
+    test: tuple[Case, ...]
+    is_flat: bool  # the images have one plane: nnU-Net plans 2d for them, and nothing else
+    split_channels: bool = False  # 4D NIfTI, as the MSD has it
+    drop_alpha: bool = False  # RGBA images
+    new_labels: Mapping[int, int] | None = None  # values in the files -> consecutive ones
+    notes: tuple[str, ...] = ()  # what the user should know
+
+
+def inspect_folder(folder: Path) -> RawData:
+    """Read all images and labels of `folder` and return what is to be written; nothing is written yet.
+
+    Raises ValueError for a folder of no known form, an image without label and the reverse, a file that is no
+    image, labels of another shape than their image or with unknown values, and fewer than 5 training cases.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: give {FORMS}")
+    if (folder / "dataset.json").is_file():
+        return _hold_out(_inspect_dataset(folder), folder)
+    if (folder / "images").is_dir() and (folder / "labels").is_dir():
+        return _hold_out(_inspect_pairs(folder), folder)
+    what = "holds neither dataset.json nor images/ and labels/" if any(folder.iterdir()) else "is empty"
+    raise ValueError(f"{folder} {what}: give {FORMS}")
+
+
+def write_dataset(data: RawData, folder: Path) -> None:
+    """Write `data` as an nnU-Net raw data set into the new folder `folder`; the source is only read."""
+    for part, cases in (("Tr", data.training), ("Ts", data.test)):
+        images, labels = folder / f"images{part}", folder / f"labels{part}"
+        images.mkdir(parents=True)
+        labels.mkdir()
+        for case in cases:
+            _write_images(case, images, data)
+            _write_label(case, labels, data)
+    dataset_json = {**data.dataset_json, "numTraining": len(data.training)}
+    save_json(dataset_json, str(folder / "dataset.json"), sort_keys=False)
+
+
+def _inspect_dataset(folder: Path) -> RawData:
+    """Inspect an nnU-Net raw data set or an MSD task folder."""
+    source, is_msd = _load_dataset_json(folder / "dataset.json")
+    dataset_json = _from_msd(source) if is_msd else {k: v for k, v in source.items() if k != "dataset"}
+    known = _known_values(dataset_json["labels"], folder / "dataset.json")
+    ending = dataset_json["file_ending"]
+    if "dataset" in source:
+        files = get_filenames_of_train_images_and_targets(str(folder), source)
+        training = [Case(k, tuple(map(Path, v["images"])), Path(v["label"])) for k, v in files.items()]
+    else:
+        training = _pair(folder / "imagesTr", folder / "labelsTr", ending, numbered=not is_msd)
+    test = []
+    if _files(folder / "labelsTs"):
+        test = _pair(folder / "imagesTs", folder / "labelsTs", ending, numbered=not is_msd)
+    reader = reader_for(dataset_json, training[0].images[0])
+    is_flat = True
+    for case in (*training, *test):
+        contents = check_case(case, reader, len(dataset_json["channel_names"]))
+        is_flat &= contents.is_flat
+        if unknown := contents.values - known:
+            rule = f"dataset.json knows {sorted(known)}; add it there, or correct the file"
+            raise ValueError(f"{case.label} holds the label {min(unknown)}: {rule}")
+    return RawData(dataset_json, tuple(training), tuple(test), is_flat, split_channels=is_msd)
+
+
+def _inspect_pairs(folder: Path) -> RawData:
+    """Inspect a folder with `images` and `labels` of equal names."""
+    endings = {_ending(file) for part in ("images", "labels") for file in _files(folder / part)}
+    if len(endings) > 1:
+        raise ValueError(
+            f"{folder} mixes {', '.join(sorted(endings))}: nnU-Net needs one file ending; convert"
+        )
+    ending = "".join(endings)
+    cases = _pair(folder / "images", folder / "labels", ending, numbered=False)
+    reader = reader_for({"file_ending": ending}, cases[0].images[0])
+    n_channels = len(read_image(reader, cases[0].images)[0])
+    contents = [check_case(case, reader, n_channels) for case in cases]
+    new_labels = _consecutive({0}.union(*(found.values for found in contents)), folder / "labels")
+    is_natural = isinstance(reader, NaturalImage2DIO)
+    drop_alpha = is_natural and n_channels == 4
+    is_renumbered = any(value != label for value, label in new_labels.items())
+    notes = []
+    if is_renumbered:
+        notes.append("label values become " + ", ".join(f"{old} → {new}" for old, new in new_labels.items()))
+    if drop_alpha:
+        notes.append("the alpha channel of the RGBA images is left out")
+    return RawData(
+        {
+            "file_ending": ending,
+            "channel_names": _channel_names(3 if drop_alpha else n_channels, is_natural),
+            "labels": {f"label {old}" if new else "background": new for old, new in new_labels.items()},
+        },
+        tuple(cases),
+        (),
+        is_flat=all(found.is_flat for found in contents),
+        drop_alpha=drop_alpha,
+        new_labels=new_labels if is_renumbered else None,
+        notes=tuple(notes),
+    )
+
+
+def _hold_out(data: RawData, folder: Path) -> RawData:
+    """Return `data` with test cases: where there are none, a seeded fifth of the training cases."""
+    n_cases = len(data.training)
+    if not data.test:
+        n_test = max(1, n_cases // TEST_SHARE)
+        held_out = set(np.random.default_rng(SEED).permutation(n_cases)[:n_test].tolist())
+        data = replace(
+            data,
+            training=tuple(case for i, case in enumerate(data.training) if i not in held_out),
+            test=tuple(case for i, case in enumerate(data.training) if i in held_out),
+            notes=(*data.notes, f"{n_test} of {n_cases} labelled cases are held out for testing"),
+        )
+    n_training = len(data.training)
+    if n_training < N_FOLDS:
+        counts = f"{folder} has {n_cases} labelled cases, {n_training} of them to train on"
+        raise ValueError(f"{counts}: nnU-Net's {N_FOLDS} folds need {N_FOLDS}; add cases")
+    return data
+
+
+def _load_dataset_json(file: Path) -> tuple[dict[str, Any], bool]:
+    """Return the contents of a dataset.json, and whether it is one of the MSD."""
+    try:
+        source = load_json(str(file))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON file: {error}; correct it") from error
+    is_msd = "modality" in source and "channel_names" not in source
+    required = ("modality", "labels") if is_msd else ("channel_names", "labels", "file_ending")
+    if missing := [key for key in required if key not in source]:
+        raise ValueError(f"{file} has no {' and no '.join(missing)}: nnU-Net needs {', '.join(required)}")
+    return source, is_msd
+
+
+def _from_msd(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nnU-Net's dataset.json for that of an MSD task."""
+    kept = ("name", "description", "reference", "licence")
+    return {
+        **{key: source[key] for key in kept if key in source},
+        "channel_names": source["modality"],
+        "labels": {name: int(value) for value, name in source["labels"].items()},
+        "file_ending": ".nii.gz",
+    }
+
+
+def _known_values(labels: Mapping[str, int | Sequence[int]], file: Path) -> set[int]:
+    """Return the values that the labels, regions and ignore label of a dataset.json allow."""
+    entries = [entry if isinstance(entry, list) else [entry] for entry in labels.values()]
+    values = [value for entry in entries for value in entry]
+    if not all(isinstance(value, int) for value in values) or set(values) != set(range(len(set(values)))):
+        rule = 'nnU-Net needs names with consecutive numbers, as {"background": 0, "organ": 1}; renumber'
+        raise ValueError(f"{file} has the labels {dict(labels)}: {rule}")
+    return set(values)
+
+
+def _consecutive(values: set[int], folder: Path) -> dict[int, int]:
+    """Return a label for each value, without gaps."""
+    if values == {0}:
+        raise ValueError(f"{folder} holds nothing but 0: there is nothing to learn; give labels above 0")
+    if len(values) > MAX_LABEL + 1:
+        found = f"{folder} holds {len(values)} values, more than {MAX_LABEL + 1}"
+        raise ValueError(f"{found}: a label is a class and not an instance; give a class each")
+    return {value: label for label, value in enumerate(sorted(values))}
+
+
+def _channel_names(n_channels: int, is_natural: bool) -> dict[str, str]:
+    names = ["R", "G", "B"] if is_natural and n_channels == 3 else [f"image {i}" for i in range(n_channels)]
+    return {str(i): name for i, name in enumerate(names)}
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files in a folder, without the hidden ones that MSD archives carry."""
+    if not folder.is_dir():
+        return []
+    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+def _ending(file: Path) -> str:
+    """Return the longest file ending that nnU-Net reads."""
+    matching = [ending for ending in ENDINGS if file.name.lower().endswith(ending)]
+    if not matching:
+        rule = f"nnU-Net reads files that end with {', '.join(ENDINGS)}; convert or remove it"
+        raise ValueError(f"{file} is no image: {rule}")
+    return file.name[-max(map(len, matching)) :]
+
+
+def _pair(images: Path, labels: Path, ending: str, *, numbered: bool) -> list[Case]:
+    """Pair images with labels by name; `numbered` images carry a channel number, as in CASE_0000.nii.gz."""
+    number = "_[0-9]{4}" if numbered else ""
+    channels: dict[str, list[Path]] = {}
+    for file in _files(images):
+        match = re.fullmatch(rf"(.+){number}{re.escape(ending)}", file.name)
+        if not match:
+            rule = f"images here are named CASE{'_0000' if numbered else ''}{ending}; rename or remove it"
+            raise ValueError(f"{file} is no image of this data set: {rule}")
+        channels.setdefault(match[1], []).append(file)
+    label_files = {file.name.removesuffix(ending): file for file in _files(labels)}
+    if not channels and not label_files:
+        raise ValueError(f"{images} is empty: put images there, and labels of the same names in {labels}")
+    if missing := sorted(channels.keys() - label_files.keys()):
+        image = channels[missing[0]][0]
+        raise ValueError(f"{image} has no label{_more(missing)}: add {labels / (missing[0] + ending)}")
+    if missing := sorted(label_files.keys() - channels.keys()):
+        raise ValueError(f"{label_files[missing[0]]} has no image{_more(missing)}: add it to {images}")
+    return [Case(name, tuple(files), label_files[name]) for name, files in sorted(channels.items())]
+
+
+def _more(names: Sequence[str]) -> str:
+    return f", nor have {len(names) - 1} others" if len(names) > 1 else ""
+
+
+def _write_images(case: Case, folder: Path, data: RawData) -> None:
+    """Write a case's images as CASE_0000.nii.gz, CASE_0001.nii.gz, ...: copies, or converted for nnU-Net."""
+    if data.split_channels:
+        split_4d_nifti(str(case.images[0]), str(folder))
+        return
+    for channel, image in enumerate(case.images):
+        target = folder / f"{case.name}_{channel:04d}{data.dataset_json['file_ending']}"
+        if data.drop_alpha:
+            imsave(target, imread(image)[..., :3], check_contrast=False)
+        else:
+            shutil.copyfile(image, target)
+
+
+def _write_label(case: Case, folder: Path, data: RawData) -> None:
+    """Write a case's label map: a copy, or with consecutive labels."""
+    target = folder / f"{case.name}{data.dataset_json['file_ending']}"
+    if data.new_labels is None:
+        shutil.copyfile(case.label, target)
+        return
+    reader = reader_for(data.dataset_json, case.label)
+    label, properties = reader.read_seg(str(case.label))
+    renumbered = np.zeros(label.shape[1:], dtype=np.uint8)
+    for old, new in data.new_labels.items():
+        renumbered[label[0] == old] = new
+    reader.write_seg(renumbered, str(target), properties)

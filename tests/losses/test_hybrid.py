@@ -1,0 +1,375 @@
+"""HybridLoss against a slow transcription of its equations, and what must hold of it."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.multiprocessing.spawn import spawn
+
+from nnunet_archs.losses import HybridLoss, compare, focal, lovasz_hinge
+
+IGNORE = 9  # far from the labels: it must not be taken for a channel
+SHAPES = [(5, 6), (3, 4, 3)]
+
+
+# The reference: the equations in float64, voxel by voxel.
+
+
+def reference(
+    logits: NDArray[Any], target: NDArray[Any], *, regions: bool, ignore: bool, batch_dice: bool
+) -> dict[str, float]:
+    batch, channels, *spatial = logits.shape
+    focal_terms: list[float] = []
+    answers: dict[tuple[int, int], list[tuple[float, bool]]] = {}  # (sample, class): [(p, y)] of valid voxels
+    foreground = range(channels) if regions else range(1, channels)
+    for b in range(batch):
+        for c in foreground:
+            answers[b, c] = []
+        for v in product(*map(range, spatial)):
+            z, t = logits[b][(slice(None), *v)], target[b][(slice(None), *v)]
+            if ignore and (t[-1] if regions else t[0] == IGNORE):
+                continue
+            p = 1 / (1 + np.exp(-z)) if regions else np.exp(z) / np.exp(z).sum()
+            y = [bool(t[c]) if regions else t[0] == c for c in range(channels)]
+            for c in foreground:
+                answers[b, c].append((p[c], y[c]))
+            if regions:
+                focal_terms += [binary_focal(p[c], y[c]) / channels for c in foreground]
+            else:
+                p_t = p[t[0]]
+                focal_terms.append(-(0.25 if t[0] > 0 else 0.75) * (1 - p_t) ** 2 * math.log(p_t))
+    groups = [[a for b in range(batch) for a in answers[b, c]] for c in foreground]
+    voxels = len(focal_terms) / (channels if regions else 1)
+    return {
+        "focal": sum(focal_terms) / max(voxels, 1),
+        "dice": float(np.mean([dice(g) for g in (groups if batch_dice else answers.values())])),
+        "lovasz": float(np.mean([lovasz(a) for a in answers.values()])),
+    }
+
+
+def binary_focal(p: float, y: bool) -> float:
+    return -0.25 * (1 - p) ** 2 * math.log(p) if y else -0.75 * p**2 * math.log(1 - p)
+
+
+def dice(answers: list[tuple[float, bool]]) -> float:
+    overlap = sum(p for p, y in answers if y)
+    return 1 - (2 * overlap + 1) / (sum(y for _, y in answers) + sum(p for p, _ in answers) + 1)
+
+
+def lovasz(answers: list[tuple[float, bool]]) -> float:
+    """Sum of hinge times growth of |M| / |truth or M|, over sets M of the worst voxels, one larger each."""
+    hinges = [max(0.0, 1 - math.log(p / (1 - p)) * (1 if y else -1)) for p, y in answers]
+    truth = {v for v, (_, y) in enumerate(answers) if y}
+    mistakes: set[int] = set()
+    loss, jaccard_loss = 0.0, 0.0
+    for v in sorted(range(len(answers)), key=lambda v: -hinges[v]):
+        mistakes.add(v)
+        grown = len(mistakes) / len(truth | mistakes)
+        loss += hinges[v] * (grown - jaccard_loss)
+        jaccard_loss = grown
+    return loss
+
+
+def hybrid(terms: dict[str, float]) -> float:
+    return 0.5 * terms["focal"] + terms["dice"] + 0.5 * terms["lovasz"]
+
+
+# Input
+
+
+def example(
+    channels: int, spatial: tuple[int, ...], *, regions: bool, ignore: bool, batch: int = 2, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(batch, channels, *spatial, generator=generator)
+    if regions:
+        target = torch.rand(batch, channels + ignore, *spatial, generator=generator) < 0.4
+        return logits, target
+    target = torch.randint(channels, (batch, 1, *spatial), generator=generator, dtype=torch.int16)
+    if ignore:
+        target[torch.rand(target.shape, generator=generator) < 0.4] = IGNORE
+    return logits, target
+
+
+def ignored(target: Tensor, *, regions: bool) -> Tensor:
+    return target[:, -1:].bool() if regions else target == IGNORE
+
+
+def loss_of(*, regions: bool, ignore: bool, batch_dice: bool = False) -> HybridLoss:
+    return HybridLoss(regions=regions, ignore_label=IGNORE if ignore else None, batch_dice=batch_dice)
+
+
+def value_and_gradient(loss: torch.nn.Module, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    logits = logits.clone().requires_grad_()
+    value = loss(logits, target)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return value.detach(), gradient
+
+
+KINDS = [(2, False), (4, False), (1, True), (3, True)]
+kinds = pytest.mark.parametrize(
+    ("channels", "regions"), KINDS, ids=["2 labels", "4 labels", "1 region", "3 regions"]
+)
+ignoring = pytest.mark.parametrize("ignore", [False, True], ids=["all valid", "ignore"])
+
+
+# The equations
+
+
+@kinds
+@ignoring
+@pytest.mark.parametrize("spatial", SHAPES, ids=["2D", "3D"])
+@pytest.mark.parametrize("batch_dice", [False, True], ids=["sample Dice", "batch Dice"])
+def test_equals_the_equations(
+    channels: int, regions: bool, ignore: bool, spatial: tuple[int, ...], batch_dice: bool
+) -> None:
+    logits, target = example(channels, spatial, regions=regions, ignore=ignore)
+    loss = loss_of(regions=regions, ignore=ignore, batch_dice=batch_dice)
+    batch = compare(logits, target, regions=regions, ignore_label=loss.ignore_label)
+    terms = reference(
+        logits.double().numpy(), target.numpy(), regions=regions, ignore=ignore, batch_dice=batch_dice
+    )
+    found = {"focal": focal(batch), "dice": loss.dice(batch), "lovasz": lovasz_hinge(batch)}
+    assert {k: v.item() for k, v in found.items()} == pytest.approx(terms, rel=1e-5)
+    assert loss(logits, target).item() == pytest.approx(hybrid(terms), rel=1e-5)
+
+
+@kinds
+@ignoring
+def test_gradient_equals_finite_differences_of_the_equations(
+    channels: int, regions: bool, ignore: bool
+) -> None:
+    logits, target = example(channels, (4, 5), regions=regions, ignore=ignore, seed=1)
+    _, gradient = value_and_gradient(loss_of(regions=regions, ignore=ignore), logits, target)
+    assert gradient.abs().max() > 1e-2
+    exact, step = logits.double().numpy(), 1e-6
+
+    def value(at: tuple[int, ...], by: float) -> float:
+        moved = exact.copy()
+        moved[at] += by
+        return hybrid(reference(moved, target.numpy(), regions=regions, ignore=ignore, batch_dice=False))
+
+    for at in [(b, c, y, x) for b in range(2) for c in range(channels) for y, x in [(0, 0), (1, 3), (3, 4)]]:
+        slope = (value(at, step) - value(at, -step)) / (2 * step)
+        assert gradient[at].item() == pytest.approx(slope, rel=1e-3, abs=1e-6)
+
+
+def test_lovasz_weights_are_exact_on_many_voxels() -> None:
+    n = 1 << 20
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(1, 1, 1024, 1024, generator=generator)
+    truth = torch.rand(1, 1, 1024, 1024, generator=generator) < 0.02
+    _, gradient = value_and_gradient(
+        lambda z, t: lovasz_hinge(compare(z, t, regions=True)),  # type: ignore[arg-type]
+        logits,
+        truth,
+    )
+    z, y = logits.numpy().ravel(), truth.numpy().ravel()
+    hinge = np.where(y, np.float32(1) - z, np.float32(1) + z)
+    order = np.argsort(-hinge, kind="stable")
+    hits = np.cumsum(y[order], dtype=np.float64)
+    jaccard_loss = 1 - (y.sum() - hits) / (y.sum() + np.arange(1, n + 1) - hits)
+    expected = np.zeros(n)
+    expected[order] = np.diff(jaccard_loss, prepend=0.0)
+    expected *= np.where(y, -1, 1) * (hinge > 0)
+    # equal hinges may change places, hence not every voxel but nearly all
+    close = np.isclose(gradient.numpy().ravel(), expected, rtol=1e-5, atol=1e-14)
+    assert close.mean() > 0.98
+
+
+# Softmax and sigmoid
+
+
+@ignoring
+def test_two_labels_equal_one_region(ignore: bool) -> None:
+    logits, labels = example(2, (4, 4, 3), regions=False, ignore=ignore)
+    regions = torch.cat([labels == 1, labels == IGNORE], 1) if ignore else labels == 1
+    softmax, softmax_gradient = value_and_gradient(loss_of(regions=False, ignore=ignore), logits, labels)
+    difference = logits[:, 1:] - logits[:, :1]
+    sigmoid, sigmoid_gradient = value_and_gradient(loss_of(regions=True, ignore=ignore), difference, regions)
+    torch.testing.assert_close(softmax, sigmoid, rtol=1e-6, atol=0)
+    torch.testing.assert_close(softmax_gradient[:, 1:], sigmoid_gradient, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(softmax_gradient[:, :1], -sigmoid_gradient, rtol=1e-5, atol=1e-8)
+
+
+def test_softmax_disregards_a_constant() -> None:
+    logits, target = example(4, (5, 6), regions=False, ignore=False)
+    torch.testing.assert_close(HybridLoss()(logits + 3, target), HybridLoss()(logits, target))
+
+
+# The ignore label
+
+
+@kinds
+@pytest.mark.parametrize("batch_dice", [False, True], ids=["sample Dice", "batch Dice"])
+@pytest.mark.parametrize("rubbish", [-50.0, 1e30, math.inf, math.nan])
+def test_ignored_voxels_have_no_influence(
+    channels: int, regions: bool, batch_dice: bool, rubbish: float
+) -> None:
+    logits, target = example(channels, (5, 6), regions=regions, ignore=True)
+    loss = loss_of(regions=regions, ignore=True, batch_dice=batch_dice)
+    value, gradient = value_and_gradient(loss, logits, target)
+    mask = ignored(target, regions=regions)
+    assert mask.any()
+    other = target.clone()
+    if regions:
+        other[:, :-1] ^= mask
+    other_value, other_gradient = value_and_gradient(loss, logits.masked_fill(mask, rubbish), other)
+    assert torch.equal(value, other_value)
+    assert torch.equal(gradient, other_gradient)
+    assert not gradient[mask.expand_as(gradient)].any()
+    assert gradient[~mask.expand_as(gradient)].any()
+
+
+@kinds
+def test_ignoring_voxels_equals_removing_them(channels: int, regions: bool) -> None:
+    logits, target = example(channels, (5, 6), regions=regions, ignore=True, batch=1)
+    keep = ~ignored(target, regions=regions)[0, 0]
+    kept_target = target[:, :channels] if regions else target
+    value, gradient = value_and_gradient(loss_of(regions=regions, ignore=True), logits, target)
+    removed, removed_gradient = value_and_gradient(
+        loss_of(regions=regions, ignore=False), logits[:, :, keep], kept_target[:, :, keep]
+    )
+    torch.testing.assert_close(value, removed)
+    torch.testing.assert_close(gradient[:, :, keep], removed_gradient)
+
+
+def test_ignore_channel_may_be_float() -> None:
+    logits, target = example(3, (5, 6), regions=True, ignore=True)
+    loss = loss_of(regions=True, ignore=True)
+    assert torch.equal(loss(logits, target), loss(logits, target.float()))
+
+
+@kinds
+@pytest.mark.parametrize("batch_dice", [False, True], ids=["sample Dice", "batch Dice"])
+def test_nothing_valid_gives_zero(channels: int, regions: bool, batch_dice: bool) -> None:
+    logits, target = example(channels, (5, 6), regions=regions, ignore=True)
+    if regions:
+        target[:, -1] = True
+    else:
+        target.fill_(IGNORE)
+    loss = loss_of(regions=regions, ignore=True, batch_dice=batch_dice)
+    value, gradient = value_and_gradient(loss, logits, target)
+    assert value == 0
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+# Extremes
+
+
+@kinds
+@ignoring
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("truth", [False, True], ids=["truth empty", "truth full"])
+@pytest.mark.parametrize("guess", [False, True], ids=["guess empty", "guess full"])
+def test_extremes_stay_finite(
+    channels: int, regions: bool, ignore: bool, dtype: torch.dtype, truth: bool, guess: bool
+) -> None:
+    _, target = example(channels, (4, 4), regions=regions, ignore=ignore, batch=1)
+    logits = torch.full((1, channels, 4, 4), 200.0 if regions and guess else -200.0)
+    if regions:
+        target[:, :channels] = truth
+    else:
+        logits[:, -1 if guess else 0] = 200.0
+        target[target != IGNORE] = channels - 1 if truth else 0
+    value, gradient = value_and_gradient(loss_of(regions=regions, ignore=ignore), logits.to(dtype), target)
+    assert gradient.isfinite().all()
+    if guess == truth:
+        assert 0 <= value < 1e-6
+    else:
+        assert 50 < value < 1000  # Lovász and focal grow with the logit, and there is a hinge of 200 or more
+        assert gradient.any()
+
+
+@kinds
+def test_perfect_prediction_costs_nothing_and_gets_there_downhill(channels: int, regions: bool) -> None:
+    _, target = example(channels, (5, 6), regions=regions, ignore=False)
+    truth = target if regions else torch.cat([target == c for c in range(channels)], 1)
+    direction = 2 * truth.float() - 1
+    loss = loss_of(regions=regions, ignore=False)
+    values = [loss(scale * direction, target).item() for scale in [-4, -2, -1, 0, 0.5, 1, 2, 4, 8, 30]]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 2
+    assert 0 <= values[-1] < 1e-6
+    scale = torch.tensor(0.5, requires_grad=True)
+    loss(scale * direction, target).backward()
+    assert scale.grad is not None
+    assert scale.grad < -0.1
+
+
+@kinds
+@ignoring
+def test_float32_under_autocast(channels: int, regions: bool, ignore: bool) -> None:
+    logits, target = example(channels, (5, 6), regions=regions, ignore=ignore)
+    logits = logits.to(torch.bfloat16)
+    loss = loss_of(regions=regions, ignore=ignore)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(logits, target)
+    assert value.dtype is torch.float32
+    assert torch.equal(value, loss(logits.float(), target))
+
+
+def test_autocast_is_off_inside() -> None:
+    class Probe(HybridLoss):
+        def compute(self, batch: object) -> Tensor:
+            return torch.tensor(torch.is_autocast_enabled("cpu"))
+
+    logits, target = example(2, (2, 2), regions=False, ignore=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not Probe()(logits, target)
+
+
+@kinds
+@ignoring
+def test_runs_on_the_meta_device(channels: int, regions: bool, ignore: bool) -> None:
+    logits, target = example(channels, (5, 6), regions=regions, ignore=ignore)
+    value = loss_of(regions=regions, ignore=ignore)(logits.half().to("meta"), target.to("meta"))
+    assert (value.shape, value.dtype) == ((), torch.float32)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@kinds
+@ignoring
+def test_gpu_equals_cpu(channels: int, regions: bool, ignore: bool) -> None:
+    logits, target = example(channels, (16, 17, 18), regions=regions, ignore=ignore)
+    loss = loss_of(regions=regions, ignore=ignore)
+    value, gradient = value_and_gradient(loss, logits, target)
+    with torch.autocast("cuda"):
+        gpu_value, gpu_gradient = value_and_gradient(loss, logits.cuda(), target.cuda())
+    torch.testing.assert_close(gpu_value.cpu(), value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gpu_gradient.cpu(), gradient, rtol=1e-4, atol=1e-7)
+
+
+# Batch Dice over processes
+
+
+def _dice_of_one_process(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    logits, target = example(3, (5, 6), regions=False, ignore=True)
+    loss = HybridLoss(ignore_label=IGNORE, batch_dice=True, ddp=True)
+    own = slice(rank, rank + 1)
+    dice = loss.dice(compare(logits[own], target[own], ignore_label=IGNORE))
+    torch.save(dice, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
+def test_batch_dice_spans_processes(tmp_path: Path) -> None:
+    spawn(_dice_of_one_process, (str(tmp_path),), nprocs=2)
+    logits, target = example(3, (5, 6), regions=False, ignore=True)
+    whole = HybridLoss(ignore_label=IGNORE, batch_dice=True).dice(
+        compare(logits, target, ignore_label=IGNORE)
+    )
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), whole)

@@ -1,0 +1,1 @@
+"""The nnU-Net trainers, one module a paper."""

@@ -1,0 +1,182 @@
+"""What all trainers share: the network from the plans, the checks, the supervision, the progress bar."""
+
+from __future__ import annotations
+
+import pydoc
+import sys
+from dataclasses import fields
+from typing import Any, ClassVar, Literal, NoReturn
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+from tqdm import tqdm
+
+from nnunet_archs.losses import DeepSupervisionLoss, SegmentationLoss
+from nnunet_archs.networks import SegmentationNetwork, Topology
+
+
+class PaperTrainer(nnUNetTrainer):
+    """A paper's network and loss in nnU-Net's training recipe.
+
+    The recipe "nnunet" is nnU-Net's own loss and supervision: the architecture alone.
+    """
+
+    network_class: ClassVar[type[nn.Module]]
+    paper_loss: ClassVar[type[SegmentationLoss] | None] = None
+    recipe: ClassVar[Literal["paper", "nnunet"]] = "paper"
+    without_supervision: ClassVar[bool] = False
+    epochs: ClassVar[int | None] = None
+    iterations: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net reads the signature)
+    ) -> None:
+        # nnU-Net's constructor makes folders and files: what cannot be trained has to end before it
+        try:
+            self.branch_stages = self.check_plans(plans, configuration, dataset_json)
+        except ValueError as error:
+            end_command(error)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = self.epochs or self.num_epochs
+        self.num_iterations_per_epoch = self.iterations or self.num_iterations_per_epoch
+        # a stopped run loses at most a twentieth of the training
+        self.save_every = max(1, min(self.save_every, self.num_epochs // 20))
+        # one output is no deep supervision, and nnU-Net's weight of it would be 0 / 0
+        self.enable_deep_supervision = len(self.branch_stages) > 1
+
+    @classmethod
+    def check_plans(
+        cls, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
+    ) -> tuple[int, ...]:
+        """Stages of the outputs that the loss compares, for plans that can be trained.
+
+        Raises:
+            ValueError: for a topology or a patch that this network cannot take.
+        """
+        manager = PlansManager(plans)
+        chosen = manager.get_configuration(configuration)
+        strides = np.prod(chosen.pool_op_kernel_sizes, axis=0)
+        for axis, (size, stride) in enumerate(zip(chosen.patch_size, strides, strict=True)):
+            if size % stride:
+                raise ValueError(
+                    f"patch_size={list(chosen.patch_size)} of {manager.plans_name}/{configuration}: axis {axis} is "
+                    f"not divisible by {stride}, the product of its strides; plan with "
+                    f"{-(-size // stride) * stride} there, or with fewer strides"
+                )
+        with torch.device("meta"):
+            network = cls.build_network_architecture(
+                manager,
+                chosen,
+                determine_num_input_channels(manager, chosen, dataset_json),
+                manager.get_label_manager(dataset_json).num_segmentation_heads,
+            )
+        return cls.supervised_stages(network, len(chosen.pool_op_kernel_sizes))
+
+    @classmethod
+    def supervised_stages(cls, network: nn.Module, n_stages: int) -> tuple[int, ...]:
+        """Stage of each output under deep supervision, the full resolution first."""
+        assert isinstance(network, SegmentationNetwork)
+        return network.branch_stages
+
+    @classmethod
+    def network_options(cls) -> dict[str, Any]:
+        """The network's options that the trainer's name decides."""
+        return {"supervision": "none" if cls.without_supervision else cls.recipe}
+
+    @classmethod
+    def missing_in_plans(cls, n_stages: int) -> dict[str, Any]:
+        """Arguments of the network beyond the topology, for plans that were made for another network."""
+        return {}
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """The network: from the plan's arguments where the plan names this class, else from its topology alone."""
+        kwargs = configuration_manager.network_arch_init_kwargs
+        if pydoc.locate(configuration_manager.network_arch_class_name) is not cls.network_class:
+            topology = {field.name: kwargs[field.name] for field in fields(Topology) if field.name in kwargs}
+            kwargs = {**topology, **cls.missing_in_plans(len(configuration_manager.pool_op_kernel_sizes))}
+        return get_network_from_plans(
+            f"{cls.network_class.__module__}.{cls.network_class.__qualname__}",
+            {**kwargs, **cls.network_options()},
+            configuration_manager.network_arch_init_kwargs_req_import,
+            num_input_channels,
+            num_output_channels,
+            deep_supervision=enable_deep_supervision,
+        )
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        if not self.enable_deep_supervision:
+            return None
+        strides = np.cumprod(self.configuration_manager.pool_op_kernel_sizes, axis=0)
+        return [list(1 / stride) for stride in strides[: max(self.branch_stages) + 1]]
+
+    def _build_loss(self) -> nn.Module:
+        if self.recipe == "nnunet" or self.paper_loss is None:
+            return super()._build_loss()
+        loss = self.paper_loss(
+            regions=self.label_manager.has_regions,
+            ignore_label=self.label_manager.ignore_label,
+            batch_dice=self.configuration_manager.batch_dice,
+            ddp=self.is_ddp,
+        )
+        if not self.enable_deep_supervision:
+            return loss
+        branches = len(self.branch_stages)
+        return DeepSupervisionLoss(loss, self.branch_stages, [1 / branches] * branches)
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self._show_progress("training", self.num_iterations_per_epoch)
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return self._advance(super().train_step(batch))
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        self.progress.close()
+        super().on_train_epoch_end(train_outputs)
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self._show_progress("validation", self.num_val_iterations_per_epoch)
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return self._advance(super().validation_step(batch))
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        self.progress.close()
+        super().on_validation_epoch_end(val_outputs)
+
+    def _show_progress(self, what: str, total: int) -> None:
+        # disable=None: shown on a terminal only
+        disable = None if self.local_rank == 0 else True
+        self.progress = tqdm(
+            total=total, desc=f"Epoch {self.current_epoch} {what}", leave=False, disable=disable
+        )
+
+    def _advance(self, result: dict[str, Any]) -> dict[str, Any]:
+        self.progress.set_postfix(loss=f"{float(result['loss']):.4f}", refresh=False)
+        self.progress.update()
+        return result
+
+
+def end_command(error: ValueError) -> NoReturn:
+    """End one of nnU-Net's commands with one line and exit code 2, where it would print a traceback."""
+    print(f"nnunet-archs: error: {error}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,49 @@
+"""nnU-Net's own networks, loss and optimiser, unchanged: the baselines that the grammar gives equal lengths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from torch import nn
+
+from .base import PaperTrainer
+
+
+class BaselineTrainer(PaperTrainer):
+    """A network of dynamic_network_architectures, supervised at X[i, L-i] for i < L."""
+
+    recipe = "nnunet"
+
+    @classmethod
+    def network_options(cls) -> dict[str, Any]:
+        """None: a plan that names the network decides all of it."""
+        return {}
+
+    @classmethod
+    def supervised_stages(cls, network: nn.Module, n_stages: int) -> tuple[int, ...]:
+        """Every stage but the deepest; the full resolution alone without deep supervision."""
+        return tuple(range(1 if cls.without_supervision else n_stages - 1))
+
+
+class PlainConvUNetTrainer(BaselineTrainer):
+    """nnU-Net's PlainConvUNet: two convolutions a stage where the plan was made for another network."""
+
+    network_class = PlainConvUNet
+
+    @classmethod
+    def missing_in_plans(cls, n_stages: int) -> dict[str, Any]:
+        """Convolutions a stage, as nnU-Net's ExperimentPlanner sets them."""
+        return {"n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": [2] * (n_stages - 1)}
+
+
+class ResidualEncoderUNetTrainer(BaselineTrainer):
+    """nnU-Net's ResidualEncoderUNet: the ResEnc presets' blocks where the plan was made for another network."""
+
+    network_class = ResidualEncoderUNet
+
+    @classmethod
+    def missing_in_plans(cls, n_stages: int) -> dict[str, Any]:
+        """Blocks a stage, as nnU-Net's ResEncUNetPlanner sets them."""
+        blocks = [1, 3, 4] + [6] * n_stages
+        return {"n_blocks_per_stage": blocks[:n_stages], "n_conv_per_stage_decoder": [1] * (n_stages - 1)}

@@ -23,9 +23,7 @@ def resize_plans(plans: Mapping[str, Any], plans_name: str) -> dict[str, Any]:
     Raises ValueError for a name that nnU-Net's folder names could not hold.
     """
     if not plans_name or "__" in plans_name:
-        raise ValueError(
-            f"plans name {plans_name!r}: nnU-Net splits folder names at '__'; use a name without it"
-        )
+        raise ValueError(f"plans name {plans_name!r}: nnU-Net splits folder names at '__'; use a name without it")
     small = deepcopy(dict(plans))
     small["plans_name"] = plans_name
     for name, configuration in small["configurations"].items():

@@ -34,16 +34,12 @@ def reader_for(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWrit
     """Return nnU-Net's reader for a data set. Raises ValueError where none reads the example."""
     try:
         with _silence():
-            return determine_reader_writer_from_dataset_json(
-                dict(dataset_json), str(example), verbose=False
-            )()
+            return determine_reader_writer_from_dataset_json(dict(dataset_json), str(example), verbose=False)()
     except RuntimeError as error:
         raise ValueError(f"{example} cannot be read as an image by nnU-Net: replace it") from error
 
 
-def read_image(
-    reader: BaseReaderWriter, files: Iterable[Path]
-) -> tuple[npt.NDArray[np.float32], Sequence[float]]:
+def read_image(reader: BaseReaderWriter, files: Iterable[Path]) -> tuple[npt.NDArray[np.float32], Sequence[float]]:
     """Return an array (channel, z, y, x) and its spacing in mm. Raises ValueError for files that are no images."""
     names = [str(file) for file in files]
     try:
@@ -61,9 +57,7 @@ def check_case(case: Case, reader: BaseReaderWriter, n_channels: int) -> Content
     label, label_spacing = read_image(reader, [case.label])
     name, rule = case.images[0], "both must be equal"
     if len(image) != n_channels:
-        raise ValueError(
-            f"{name} makes {len(image)} channels: every case of this data set needs {n_channels}"
-        )
+        raise ValueError(f"{name} makes {len(image)} channels: every case of this data set needs {n_channels}")
     if np.isnan(image).any():
         raise ValueError(f"{name} holds NaN: replace it by a number that makes sense")
     if len(label) != 1:
@@ -72,15 +66,11 @@ def check_case(case: Case, reader: BaseReaderWriter, n_channels: int) -> Content
         shapes = f"{case.label} has shape {label.shape[1:]} and its image {name} {image.shape[1:]}"
         raise ValueError(f"{shapes}: {rule}; resample the labels to the image")
     if not np.allclose(spacing, label_spacing):
-        spacings = (
-            f"{case.label} has spacing {list(label_spacing)} mm and its image {name} {list(spacing)} mm"
-        )
+        spacings = f"{case.label} has spacing {list(label_spacing)} mm and its image {name} {list(spacing)} mm"
         raise ValueError(f"{spacings}: {rule}; resample the labels to the image")
     values = np.unique(label)
     if fractions := values[values != np.rint(values)].tolist():
-        raise ValueError(
-            f"{case.label} holds the value {fractions[0]}: labels must be whole numbers; round them"
-        )
+        raise ValueError(f"{case.label} holds the value {fractions[0]}: labels must be whole numbers; round them")
     if values[0] < 0:
         raise ValueError(f"{case.label} holds the value {int(values[0])}: labels start at 0; renumber them")
     return Contents(frozenset(int(value) for value in values), is_flat=image.shape[1] == 1)

@@ -43,9 +43,7 @@ def draw_overlay(rows: Sequence[Row], label_names: Mapping[int, str], path: Path
 def _draw_row(row: Row, axes: npt.NDArray[np.object_], colours: Mapping[int, tuple[float, ...]]) -> None:
     axis = int(np.argmax(row.spacing))  # slices are cut where the voxels are thickest
     position = _fullest_slice(row.truth if (row.truth > 0).any() else row.prediction, axis)
-    image, truth, prediction = (
-        np.take(array, position, axis) for array in (row.image, row.truth, row.prediction)
-    )
+    image, truth, prediction = (np.take(array, position, axis) for array in (row.image, row.truth, row.prediction))
     height, width = np.delete(row.spacing, axis)
     low, high = np.percentile(image, WINDOW)
     columns = {row.title: None, "truth": truth, "prediction": prediction}
@@ -57,9 +55,7 @@ def _draw_row(row: Row, axes: npt.NDArray[np.object_], colours: Mapping[int, tup
         ax.set_axis_off()
 
 
-def _coloured(
-    labels: npt.NDArray[np.integer], colours: Mapping[int, tuple[float, ...]]
-) -> npt.NDArray[np.float64]:
+def _coloured(labels: npt.NDArray[np.integer], colours: Mapping[int, tuple[float, ...]]) -> npt.NDArray[np.float64]:
     """Return an RGBA image of the labels, transparent where there is none."""
     rgba = np.zeros((*labels.shape, 4))
     for value, colour in colours.items():

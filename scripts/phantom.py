@@ -8,8 +8,8 @@ import SimpleITK as sitk
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 from scipy.ndimage import gaussian_filter
 
-SHAPE = (20, 64, 64)  # voxels, in numpy's order z, y, x
-SPACING = (3.0, 0.8, 0.8)  # mm, in the same order
+SHAPE = (16, 48, 48)  # voxels, in numpy's order z, y, x
+SPACING = (3.0, 1.0, 1.0)  # mm, in the same order
 SEED = 20240229
 N_TRAINING, N_TEST = 12, 4
 LABELS = {"background": 0, "organ": 1, "lesion": 2}
@@ -24,7 +24,7 @@ def draw_case(rng: np.random.Generator) -> tuple[Image, Labels]:
     size = np.multiply(SHAPE, SPACING)
     grid = np.stack(np.meshgrid(*[_axis(n, mm) for n, mm in zip(SHAPE, SPACING, strict=True)], indexing="ij"))
     wobble = gaussian_filter(rng.normal(size=SHAPE), np.divide(6.0, SPACING))
-    wobble *= rng.uniform(0.05, 0.15) / wobble.std()
+    wobble *= rng.uniform(0.04, 0.1) / wobble.std()
 
     def ellipsoid(centre: npt.ArrayLike, radii: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         offset = (grid - np.reshape(centre, (3, 1, 1, 1))) / np.reshape(radii, (3, 1, 1, 1))
@@ -45,9 +45,7 @@ def draw_case(rng: np.random.Generator) -> tuple[Image, Labels]:
     image[ellipsoid([0, 13, 0], [endless, 4, 4])] = BONE
     image[organ] = rng.uniform(110, 150)
     image[lesion] = rng.uniform(200, 250)
-    image = gaussian_filter(image, np.divide(0.6, SPACING)) + rng.normal(
-        scale=rng.uniform(15, 25), size=SHAPE
-    )
+    image = gaussian_filter(image, np.divide(0.6, SPACING)) + rng.normal(scale=rng.uniform(15, 25), size=SHAPE)
     return np.rint(image).astype(np.int16), (organ.astype(np.uint8) + lesion).astype(np.uint8)
 
 
@@ -67,7 +65,7 @@ def write_phantom(folder: Path) -> None:
 
 def _axis(n_voxels: int, spacing: float) -> npt.NDArray[np.float64]:
     """Return the voxels' positions along one axis in mm, 0 in the middle."""
-    return (np.arange(n_voxels) - (n_voxels - 1) / 2) * spacing
+    return spacing * (np.arange(n_voxels, dtype=np.float64) - (n_voxels - 1) / 2)
 
 
 def _write(array: npt.NDArray[np.generic], path: Path) -> None:

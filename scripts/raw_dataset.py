@@ -100,9 +100,7 @@ def _inspect_pairs(folder: Path) -> RawData:
     """Inspect a folder with `images` and `labels` of equal names."""
     endings = {_ending(file) for part in ("images", "labels") for file in _files(folder / part)}
     if len(endings) > 1:
-        raise ValueError(
-            f"{folder} mixes {', '.join(sorted(endings))}: nnU-Net needs one file ending; convert"
-        )
+        raise ValueError(f"{folder} mixes {', '.join(sorted(endings))}: nnU-Net needs one file ending; convert")
     ending = "".join(endings)
     cases = _pair(folder / "images", folder / "labels", ending, numbered=False)
     reader = reader_for({"file_ending": ending}, cases[0].images[0])
@@ -177,8 +175,9 @@ def _from_msd(source: Mapping[str, Any]) -> dict[str, Any]:
 
 def _known_values(labels: Mapping[str, int | Sequence[int]], file: Path) -> set[int]:
     """Return the values that the labels, regions and ignore label of a dataset.json allow."""
-    entries = [entry if isinstance(entry, list) else [entry] for entry in labels.values()]
-    values = [value for entry in entries for value in entry]
+    values: list[Any] = []
+    for entry in labels.values():
+        values += entry if isinstance(entry, list) else [entry]
     if not all(isinstance(value, int) for value in values) or set(values) != set(range(len(set(values)))):
         rule = 'nnU-Net needs names with consecutive numbers, as {"background": 0, "organ": 1}; renumber'
         raise ValueError(f"{file} has the labels {dict(labels)}: {rule}")

@@ -28,9 +28,7 @@ class Step:
     log: Path
     products: Sequence[Path]
     inputs: Sequence[Path] = ()
-    stamp: Path | None = (
-        None  # a product that the step itself does not write: made when the command succeeded
-    )
+    stamp: Path | None = None  # a product that the step itself does not write: made when the command succeeded
 
     def is_done(self) -> bool:
         """Tell whether there is nothing to do."""
@@ -100,9 +98,9 @@ def _clear_progress() -> None:
 
 
 def _last_lines(log: Path, n: int) -> list[str]:
-    """Return the last lines that are not empty; a progress bar's states are lines too."""
+    """Return the last lines that are not empty."""
     with log.open(errors="replace") as lines:
-        return list(deque((line.strip() for line in lines if line.strip()), maxlen=n))
+        return list(deque((line.rstrip() for line in lines if line.strip()), maxlen=n))
 
 
 def _describe_failure(step: Step, code: int) -> str:

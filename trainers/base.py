@@ -15,6 +15,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 from tqdm import tqdm
+from typing_extensions import override
 
 from nnunet_archs.losses import DeepSupervisionLoss, SegmentationLoss
 from nnunet_archs.networks import SegmentationNetwork, Topology
@@ -48,16 +49,17 @@ class PaperTrainer(nnUNetTrainer):
             end_command(error)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = self.epochs or self.num_epochs
-        self.num_iterations_per_epoch = self.iterations or self.num_iterations_per_epoch
+        if self.iterations is not None:
+            # nnU-Net's proportion of training to validation
+            self.num_val_iterations_per_epoch = max(1, self.iterations // 5)
+            self.num_iterations_per_epoch = self.iterations
         # a stopped run loses at most a twentieth of the training
         self.save_every = max(1, min(self.save_every, self.num_epochs // 20))
         # one output is no deep supervision, and nnU-Net's weight of it would be 0 / 0
         self.enable_deep_supervision = len(self.branch_stages) > 1
 
     @classmethod
-    def check_plans(
-        cls, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
-    ) -> tuple[int, ...]:
+    def check_plans(cls, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> tuple[int, ...]:
         """Stages of the outputs that the loss compares, for plans that can be trained.
 
         Raises:
@@ -121,12 +123,14 @@ class PaperTrainer(nnUNetTrainer):
             deep_supervision=enable_deep_supervision,
         )
 
+    @override
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         if not self.enable_deep_supervision:
             return None
         strides = np.cumprod(self.configuration_manager.pool_op_kernel_sizes, axis=0)
         return [list(1 / stride) for stride in strides[: max(self.branch_stages) + 1]]
 
+    @override
     def _build_loss(self) -> nn.Module:
         if self.recipe == "nnunet" or self.paper_loss is None:
             return super()._build_loss()
@@ -141,24 +145,30 @@ class PaperTrainer(nnUNetTrainer):
         branches = len(self.branch_stages)
         return DeepSupervisionLoss(loss, self.branch_stages, [1 / branches] * branches)
 
+    @override
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self._show_progress("training", self.num_iterations_per_epoch)
 
+    @override
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         return self._advance(super().train_step(batch))
 
+    @override
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
         self.progress.close()
         super().on_train_epoch_end(train_outputs)
 
+    @override
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
         self._show_progress("validation", self.num_val_iterations_per_epoch)
 
+    @override
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         return self._advance(super().validation_step(batch))
 
+    @override
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
         self.progress.close()
         super().on_validation_epoch_end(val_outputs)
@@ -166,9 +176,7 @@ class PaperTrainer(nnUNetTrainer):
     def _show_progress(self, what: str, total: int) -> None:
         # disable=None: shown on a terminal only
         disable = None if self.local_rank == 0 else True
-        self.progress = tqdm(
-            total=total, desc=f"Epoch {self.current_epoch} {what}", leave=False, disable=disable
-        )
+        self.progress = tqdm(total=total, desc=f"Epoch {self.current_epoch} {what}", leave=False, disable=disable)
 
     def _advance(self, result: dict[str, Any]) -> dict[str, Any]:
         self.progress.set_postfix(loss=f"{float(result['loss']):.4f}", refresh=False)

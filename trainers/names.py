@@ -67,7 +67,7 @@ class Option:
 
 OPTIONS = (
     Option("<N>epochs", "train for N epochs", "epochs", "epochs"),
-    Option("<N>iterations", "N iterations an epoch", "iterations", "iterations"),
+    Option("<N>iterations", "N iterations an epoch, and N / 5 to validate it", "iterations", "iterations"),
     Option(
         "DiceCE",
         "nnU-Net's loss, supervision and optimiser: the architecture alone",

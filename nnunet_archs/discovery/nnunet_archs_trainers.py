@@ -4,21 +4,17 @@ nnU-Net imports this module from the folder in `nnUNet_extTrainer`, tests names 
 the module again. So nothing lives here: the classes belong to `nnunet_archs.trainers`, imported as usual.
 """
 
-import sys
-
 
 def __getattr__(name: str) -> type:
     """Trainer of that name (PEP 562)."""
     # The import system asks for names too (`__path__`): torch and nnU-Net are not loaded for those.
     if name.startswith("_") or "Trainer" not in name:
         raise AttributeError(name)
-    from nnunet_archs.trainers import names
+    from nnunet_archs.trainers import base, names
 
     try:
         return names.trainer_class(name)
     except names.UnknownTrainer as error:
         raise AttributeError(name) from error
     except ValueError as error:
-        # Only nnU-Net's commands come here, and they would print a traceback.
-        print(f"nnunet-archs: error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        base.end_command(error)

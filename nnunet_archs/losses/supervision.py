@@ -22,9 +22,7 @@ class DeepSupervisionLoss(nn.Module):
     def __init__(self, loss: nn.Module, stages: Sequence[int], weights: Sequence[float]) -> None:
         super().__init__()
         if not stages or len(stages) != len(weights):
-            raise ValueError(
-                f"one stage and one weight an output: got {len(stages)} stages, {len(weights)} weights"
-            )
+            raise ValueError(f"one stage and one weight an output: got {len(stages)} stages, {len(weights)} weights")
         if min(stages) < 0:
             raise ValueError(f"stages count from 0, the full resolution: got {list(stages)}")
         self.loss = loss
@@ -36,10 +34,6 @@ class DeepSupervisionLoss(nn.Module):
         if len(outputs) != len(self.stages):
             raise ValueError(f"{len(outputs)} outputs, but the loss was built for {len(self.stages)}")
         if len(targets) <= max(self.stages):
-            raise ValueError(
-                f"{len(targets)} targets, but the stages {list(self.stages)} need {max(self.stages) + 1}"
-            )
+            raise ValueError(f"{len(targets)} targets, but the stages {list(self.stages)} need {max(self.stages) + 1}")
         terms = zip(outputs, self.stages, self.weights, strict=True)
-        return torch.stack(
-            [weight * self.loss(output, targets[stage]) for output, stage, weight in terms]
-        ).sum()
+        return torch.stack([weight * self.loss(output, targets[stage]) for output, stage, weight in terms]).sum()

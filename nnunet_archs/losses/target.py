@@ -72,9 +72,7 @@ class Comparison:
         return (values * self.valid).sum() / (self.valid.sum() * values.shape[1]).clamp(min=1)
 
 
-def compare(
-    logits: Tensor, target: Tensor, *, regions: bool = False, ignore_label: int | None = None
-) -> Comparison:
+def compare(logits: Tensor, target: Tensor, *, regions: bool = False, ignore_label: int | None = None) -> Comparison:
     """Pair logits `(B, C, *spatial)` with a target of nnU-Net's, in float32.
 
     With regions the value of `ignore_label` is of no interest, only that there is one.

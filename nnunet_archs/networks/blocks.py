@@ -10,9 +10,7 @@ from .topology import Topology
 class ConvNormAct(nn.Sequential):
     """Convolution, then dropout, normalisation and activation as the topology has them, in nnU-Net's order."""
 
-    def __init__(
-        self, conv: nn.Module, channels: int, topology: Topology, *, nonlin: nn.Module | None = None
-    ) -> None:
+    def __init__(self, conv: nn.Module, channels: int, topology: Topology, *, nonlin: nn.Module | None = None) -> None:
         super().__init__()
         self.add_module("conv", conv)
         if topology.dropout_op is not None:
@@ -28,9 +26,7 @@ class ConvNormAct(nn.Sequential):
 class ConvStack(nn.Sequential):
     """f²: two convolutions with normalisation and activation; the first may be given."""
 
-    def __init__(
-        self, in_channels: int, topology: Topology, stage: int, *, first: nn.Module | None = None
-    ) -> None:
+    def __init__(self, in_channels: int, topology: Topology, stage: int, *, first: nn.Module | None = None) -> None:
         channels, kernel = topology.features_per_stage[stage], topology.kernel_sizes[stage]
         super().__init__(
             ConvNormAct(first or topology.conv(in_channels, channels, kernel), channels, topology),

@@ -26,9 +26,7 @@ def unet(last: int) -> Wiring:
 def unet_plus_plus(last: int) -> Wiring:
     """UNet++ (Zhou et al. 2018): every node sees all earlier nodes of its stage and the node below."""
     return {
-        (i, j): [*((i, k) for k in range(j)), (i + 1, j - 1)]
-        for j in range(1, last + 1)
-        for i in range(last - j + 1)
+        (i, j): [*((i, k) for k in range(j)), (i + 1, j - 1)] for j in range(1, last + 1) for i in range(last - j + 1)
     }
 
 
@@ -39,9 +37,7 @@ def unet_sharp(last: int, *, without: Collection[Node] = ()) -> Wiring:
         ValueError: where `without` is told for the paper's 5 stages and there are others.
     """
     if without and last != 4:
-        raise ValueError(
-            f"the table's wiring is told for 5 stages, not for {last + 1}; give wiring='equation'"
-        )
+        raise ValueError(f"the table's wiring is told for 5 stages, not for {last + 1}; give wiring='equation'")
     return {
         (i, j): [*sources, *((i + t, j - t) for t in range(2, j + 1) if (i, j) not in without)]
         for (i, j), sources in unet_plus_plus(last).items()

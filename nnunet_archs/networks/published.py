@@ -91,9 +91,7 @@ PUBLISHED = (
     _table1("UNet", UNet, 2, _2D, 7_850_000),
     _table1("WUNet", UNet, 2, (35, 70, 140, 280, 560), 9_390_000),
     _table1("UNet2+", UNetPlusPlus, 2, _2D, 9_160_000),
-    _table1(
-        "UNet#", UNetSharp, 2, _2D, 9_710_000, "Eq. 1 at every node gives 10.75M, as the authors' code does"
-    ),
+    _table1("UNet#", UNetSharp, 2, _2D, 9_710_000, "Eq. 1 at every node gives 10.75M, as the authors' code does"),
     _table1(
         "UNet# (table)",
         UNetSharp,

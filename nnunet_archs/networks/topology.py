@@ -68,15 +68,11 @@ class Topology:
                 f"features_per_stage={list(self.features_per_stage)}: every stage needs at least 1 feature"
             )
         if any(k < 1 or k % 2 == 0 for kernel in self.kernel_sizes for k in kernel):
-            raise ValueError(
-                f"kernel_sizes={self.kernel_sizes}: kernels must be odd, so that padding keeps the size"
-            )
+            raise ValueError(f"kernel_sizes={self.kernel_sizes}: kernels must be odd, so that padding keeps the size")
         if any(s < 1 for stride in self.strides for s in stride):
             raise ValueError(f"strides={self.strides}: every stride must be at least 1")
         if any(s != 1 for s in self.strides[0]):
-            raise ValueError(
-                f"strides[0]={list(self.strides[0])}: stage 0 works at full resolution; give it stride 1"
-            )
+            raise ValueError(f"strides[0]={list(self.strides[0])}: stage 0 works at full resolution; give it stride 1")
 
     @classmethod
     def from_arch_kwargs(cls, arch_kwargs: Mapping[str, Any]) -> Topology:
@@ -113,9 +109,7 @@ class Topology:
         value = getattr(self, name)
         values = (value,) * self.n_stages if isinstance(value, int) else tuple(value)
         if len(values) != self.n_stages:
-            raise ValueError(
-                f"{name} has {len(values)} entries for n_stages={self.n_stages}; give one a stage"
-            )
+            raise ValueError(f"{name} has {len(values)} entries for n_stages={self.n_stages}; give one a stage")
         return values
 
     def _per_axis(self, name: str) -> tuple[Axes, ...]:

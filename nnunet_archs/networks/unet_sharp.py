@@ -59,13 +59,9 @@ class GridNetwork(SegmentationNetwork):
     ) -> None:
         topology = Topology.from_arch_kwargs(topology_kwargs)
         branches = self.branches(topology.last, supervision)
-        super().__init__(
-            topology, branch_stages=tuple(i for i, _ in branches), deep_supervision=deep_supervision
-        )
+        super().__init__(topology, branch_stages=tuple(i for i, _ in branches), deep_supervision=deep_supervision)
         if wiring not in self.wirings:
-            raise ValueError(
-                f"wiring={wiring!r}: {type(self).__name__} is wired by one of {', '.join(self.wirings)}"
-            )
+            raise ValueError(f"wiring={wiring!r}: {type(self).__name__} is wired by one of {', '.join(self.wirings)}")
         self.encoder = self.encoder_class(input_channels, topology)
         self.grid = Grid(self.wirings[wiring](topology.last), topology, fusion=fusion)
         self.heads = Heads(branches, num_classes, topology, hierarchical=supervision == "paper")
@@ -97,9 +93,7 @@ class Heads(nn.Module):
     nnU-Net leaves `.seg_layers.` out when it loads pretrained weights, hence the name.
     """
 
-    def __init__(
-        self, branches: list[Node], num_classes: int, topology: Topology, *, hierarchical: bool
-    ) -> None:
+    def __init__(self, branches: list[Node], num_classes: int, topology: Topology, *, hierarchical: bool) -> None:
         super().__init__()
         self.branches = branches
         self.seg_layers = nn.ModuleDict()

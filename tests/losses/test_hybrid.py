@@ -162,6 +162,24 @@ def test_gradient_equals_finite_differences_of_the_equations(
         assert gradient[at].item() == pytest.approx(slope, rel=1e-3, abs=1e-6)
 
 
+@kinds
+@ignoring
+def test_absent_classes_follow_the_equations_too(channels: int, regions: bool, ignore: bool) -> None:
+    logits, target = example(channels, (5, 6), regions=regions, ignore=ignore)
+    target[0, :channels] = 0  # nothing in the first sample, and no voxel of it ignored but by a region's mask
+    loss = loss_of(regions=regions, ignore=ignore)
+    terms = reference(
+        logits.double().numpy(), target.numpy(), regions=regions, ignore=ignore, batch_dice=False
+    )
+    assert loss(logits, target).item() == pytest.approx(hybrid(terms), rel=1e-5)
+
+
+def test_lovasz_of_an_absent_class_is_its_largest_hinge() -> None:
+    logits = torch.tensor([-3.0, 0.5, 2.0, 7.0]).view(1, 1, 2, 2)
+    target = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 1]]).bool().view(1, 2, 2, 2)  # the last voxel is ignored
+    assert lovasz_hinge(compare(logits, target, regions=True, ignore_label=1)).item() == 3.0
+
+
 def test_lovasz_weights_are_exact_on_many_voxels() -> None:
     n = 1 << 20
     generator = torch.Generator().manual_seed(2)

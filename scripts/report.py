@@ -1,0 +1,89 @@
+"""The end of the demo: the Dice table, the seconds of each step, and the pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.evaluation.evaluate_predictions import load_summary_json
+
+from .case_files import read_image, reader_for
+from .overlay import Row, draw_overlay
+from .pipeline import Run
+
+LabelEntries = Mapping[str, int | list[int]]  # of a dataset.json: a label, or the labels of a region
+CaseDice = dict[int | tuple[int, ...], float]  # by label or region
+
+
+def report(run: Run, seconds: Mapping[str, float | None]) -> None:
+    """Print the Dice table, the seconds of each step and the paths of the pictures; draw the overlay."""
+    summary = load_summary_json(str(run.predictions / "summary.json"))
+    dataset_json = load_json(str(run.raw / "dataset.json"))
+    cases = {
+        Path(case["reference_file"]).name: {label: values["Dice"] for label, values in case["metrics"].items()}
+        for case in summary["metric_per_case"]
+    }
+    print(f"\nDice of the held-out cases: {run.trainer}, {run.configuration}, fold {run.fold}\n")
+    print(format_dice(cases, dataset_json["labels"]))
+    print(f"\nmean foreground Dice {summary['foreground_mean']['Dice']:.3f}\n")
+    for step, duration in seconds.items():
+        print(f"  {step:<20}{'was there' if duration is None else f'{duration:7.0f} s'}")
+    print(f"  {'together':<20}{sum(filter(None, seconds.values())):7.0f} s\n")
+    overlay = run.output / "overlays" / f"{run.name}.png"
+    draw_extremes(run, cases, dataset_json, overlay)
+    print(f"overlay of the worst and the best case: {overlay}")
+    print(f"nnU-Net's progress plot: {run.results / 'progress.png'}")
+
+
+def format_dice(cases: Mapping[str, CaseDice], labels: LabelEntries) -> str:
+    """Return a table, a row a case and a column a label or region; `-` where truth and prediction have none."""
+    names = {tuple(entry) if isinstance(entry, list) else entry: name for name, entry in labels.items()}
+    header = ["case", *(names[label] for label in next(iter(cases.values()))), "mean"]
+    rows = [[case, *map(_format, (*dice.values(), mean_dice(dice)))] for case, dice in cases.items()]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    first, *others = widths
+    lines = (
+        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
+        for row in (header, *rows)
+    )
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def mean_dice(dice: CaseDice) -> float:
+    """Return the mean over the labels that truth or prediction has, NaN where there is none."""
+    present = [value for value in dice.values() if not np.isnan(value)]
+    return float(np.mean(present)) if present else float("nan")
+
+
+def draw_extremes(run: Run, cases: Mapping[str, CaseDice], dataset_json: Mapping[str, Any], path: Path) -> None:
+    """Draw the worst and the best held-out case, by mean foreground Dice (cases without any count as worst)."""
+    ranked = sorted(cases, key=lambda case: np.nan_to_num(mean_dice(cases[case]), nan=-1.0))
+    rows = [
+        _make_row(run, case, dataset_json, f"{which}: {case}, Dice {_format(mean_dice(cases[case]))}")
+        for which, case in (("worst", ranked[0]), ("best", ranked[-1]))
+    ]
+    draw_overlay(rows, label_names(dataset_json["labels"]), path)
+
+
+def label_names(labels: LabelEntries) -> dict[int, str]:
+    """Return a name for each value of a label map: that of the smallest region which holds it."""
+    regions = {name: entry if isinstance(entry, list) else [entry] for name, entry in labels.items()}
+    by_size = sorted(regions.items(), key=lambda item: len(item[1]), reverse=True)
+    return {value: name for name, values in by_size for value in values}
+
+
+def _make_row(run: Run, case: str, dataset_json: Mapping[str, Any], title: str) -> Row:
+    ending = dataset_json["file_ending"]
+    stem = case.removesuffix(ending)
+    files = [run.raw / "imagesTs" / f"{stem}_{i:04d}{ending}" for i in range(len(dataset_json["channel_names"]))]
+    reader = reader_for(dataset_json, files[0])
+    # An image file may hold several channels: the first channel is drawn.
+    image, spacing = read_image(reader, files[:1])
+    truth, _ = read_image(reader, [run.raw / "labelsTs" / case])
+    prediction, _ = read_image(reader, [run.predictions / case])
+    return Row(title, image[0], truth[0].astype(int), prediction[0].astype(int), spacing)
+
+
+def _format(dice: float) -> str:
+    return "-" if np.isnan(dice) else f"{dice:.3f}"

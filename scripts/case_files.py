@@ -65,7 +65,7 @@ def check_case(case: Case, reader: BaseReaderWriter, n_channels: int) -> Content
     if image.shape[1:] != label.shape[1:]:
         shapes = f"{case.label} has shape {label.shape[1:]} and its image {name} {image.shape[1:]}"
         raise ValueError(f"{shapes}: {rule}; resample the labels to the image")
-    if not np.allclose(spacing, label_spacing):
+    if len(spacing) != len(label_spacing) or not np.allclose(spacing, label_spacing):
         spacings = f"{case.label} has spacing {list(label_spacing)} mm and its image {name} {list(spacing)} mm"
         raise ValueError(f"{spacings}: {rule}; resample the labels to the image")
     values = np.unique(label)

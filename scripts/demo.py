@@ -25,7 +25,8 @@ from .report import report
 from .steps import StepError
 
 # Appended to a trainer of ours whose name sets no length: for a few minutes on two CPU cores, or on a GPU.
-CPU_LENGTH, GPU_LENGTH = "_12epochs_20iterations", "_50epochs_100iterations"
+CPU_LENGTH, GPU_LENGTH = "_5epochs_30iterations", "_50epochs_100iterations"
+PARTS = ("images", "labels", "imagesTr", "labelsTr", "imagesTs", "labelsTs")  # of a folder of images
 SOURCE_KEY = "nnunet_archs_source"  # in a dataset.json: what the raw data set was made from
 
 
@@ -143,8 +144,9 @@ def prepare_dataset(folder: Path | None, output: Path, configuration: str | None
 
 def fingerprint(folder: Path) -> dict[str, Any]:
     """Return what tells whether a raw data set was made of this folder as it is now."""
+    files = [file for part in (".", *PARTS) for file in (folder / part).glob("*") if file.is_file()]
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for file in sorted(files):
         status = file.stat()
         digest.update(f"{file.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
     return {"data": str(folder.resolve()), "files": digest.hexdigest()}

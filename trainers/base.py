@@ -34,6 +34,9 @@ class PaperTrainer(nnUNetTrainer):
     epochs: ClassVar[int | None] = None
     iterations: ClassVar[int | None] = None
 
+    num_epochs: int
+    save_every: int
+
     def __init__(
         self,
         plans: dict[str, Any],

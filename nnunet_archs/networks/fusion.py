@@ -84,8 +84,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def taps_first(in_size: Sequence[int], out_size: Sequence[int], weight: Tensor) -> bool:
     """Whether `fuse` is faster than upsampling first.
 
-    It does less arithmetic, but moves more memory for it: timed on CPU cores at 2D and 3D sizes, steps of 2 to 4 and 32 to
-    128 channels, it wins from about 2.5 times fewer multiply-adds on. A step of 4 or more always gets there.
+    It does less arithmetic but moves more memory: timed on CPU cores at 2D and 3D sizes, factors of 2 to 4 and 32 to
+    128 channels, it wins from about 2.5 times fewer multiply-adds on; a factor of 4 gets there.
     """
     out_channels, in_channels, *kernel = weight.shape
     pointwise = in_channels * out_channels * math.prod(kernel)

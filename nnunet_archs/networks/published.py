@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -20,8 +20,7 @@ UNET_SHARP = "UNet# (arXiv:2205.11759)"
 class Published:
     """A row of a paper's table; sizes are counted for one class, supervision heads apart.
 
-    `parameters` is the printed size, `precision` the parameters to one unit of its last digit, `note` says why the
-    built size rounds to another one.
+    `parameters` is the printed size; `note` says why the built size does not round to it.
     """
 
     name: str
@@ -32,7 +31,6 @@ class Published:
     input_channels: int
     paper: str
     source: str
-    precision: int = 10_000
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
@@ -53,7 +51,8 @@ class Published:
     def build(self) -> SegmentationNetwork:
         """The network, on torch's default device, without deep supervision."""
         options = {"supervision": "none", **self.options, **self.topology()}
-        return self.network(input_channels=self.input_channels, num_classes=1, **options)
+        network: Any = self.network
+        return cast(SegmentationNetwork, network(input_channels=self.input_channels, num_classes=1, **options))
 
     def built_parameters(self) -> int:
         """Parameters of the network that is built here."""

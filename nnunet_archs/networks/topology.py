@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim, get_matching_pool_op
 from torch import nn
 from typing_extensions import TypedDict
 
-Axes = tuple[int, ...]
+Axes: TypeAlias = tuple[int, ...]
+Conv: TypeAlias = nn.Conv2d | nn.Conv3d
 
 
 class TopologyKwargs(TypedDict, total=False):
@@ -95,10 +96,11 @@ class Topology:
         """Voxels of the image, per axis, to one of the deepest stage."""
         return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
 
-    def conv(self, in_channels: int, out_channels: int, kernel: Axes) -> nn.Module:
+    def conv(self, in_channels: int, out_channels: int, kernel: Axes) -> Conv:
         """Convolution of stride 1 that keeps the spatial size."""
         padding = tuple(k // 2 for k in kernel)
-        return self.conv_op(in_channels, out_channels, kernel, padding=padding, bias=self.conv_bias)
+        conv = self.conv_op(in_channels, out_channels, kernel, padding=padding, bias=self.conv_bias)
+        return cast(Conv, conv)
 
     def max_pool(self, stage: int) -> nn.Module:
         """Max pooling from the stage above into `stage`."""

@@ -13,7 +13,7 @@ SHAPE = (4, 6, 5)
 
 def write_nifti(path, array, spacing=(1.0, 1.0, 2.0)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(array)
+    image = sitk.GetImageFromArray(array, isVector=False)
     image.SetSpacing((*spacing, 1.0)[: image.GetDimension()])
     sitk.WriteImage(image, str(path))
 
@@ -150,7 +150,11 @@ def spoil_pairs(folder, what):
         case "negative":
             write_nifti(label_file, -labels(1).astype(np.int16))
         case "NaN":
-            write_nifti(image_file, image() * np.nan)
+            for part in ("images", "labels"):  # SimpleITK reads NaN in .nii.gz as 0
+                for file in (folder / part).iterdir():
+                    sitk.WriteImage(sitk.ReadImage(str(file)), str(file).replace(".nii.gz", ".mha"))
+                    file.unlink()
+            write_nifti(folder / "images" / "case1.mha", image() * np.nan)
         case "channels":
             write_nifti(image_file, image((2, *SHAPE)))
         case "no foreground":

@@ -1,0 +1,86 @@
+"""The exact form of a fused convolution against the textbook's."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nnunet_archs.networks import Topology
+from nnunet_archs.networks.fusion import FusionConv, convolve, fuse, taps_first, upsample
+
+
+@st.composite
+def sources(draw):
+    """A fused convolution: output size, kernel, and the sizes and channels of the upsampled sources."""
+    dim = draw(st.sampled_from([2, 3]))
+    size = tuple(draw(st.integers(2, 13)) for _ in range(dim))
+    kernel = tuple(draw(st.sampled_from([1, 3, 5])) for _ in range(dim))
+    lower = [tuple(draw(st.integers(1, n)) for n in size) for _ in range(draw(st.integers(0, 3)))]
+    channels = [draw(st.integers(1, 4)) for _ in range(1 + len(lower))]
+    return size, kernel, lower, channels
+
+
+def topology(dim, bias):
+    conv_op = nn.Conv2d if dim == 2 else nn.Conv3d
+    return Topology(
+        n_stages=2, features_per_stage=[1, 1], conv_op=conv_op, kernel_sizes=[3, 3], strides=[1, 2], conv_bias=bias
+    )
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(case=sources(), bias=st.booleans())
+def test_exact_equals_textbook(case, bias):
+    size, kernel, lower, channels = case
+    torch.manual_seed(0)
+    shape = topology(len(size), bias)
+    exact = FusionConv(channels, 3, kernel, shape).double()
+    textbook = FusionConv(channels, 3, kernel, shape, fusion="textbook").double()
+    textbook.load_state_dict(exact.state_dict())
+    results = []
+    data = [torch.randn(2, c, *s, dtype=torch.double) for c, s in zip(channels, [size, *lower], strict=True)]
+    for conv in (exact, textbook):
+        inputs = [x.clone().requires_grad_() for x in data]
+        y = conv(inputs)
+        (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
+        results.append([y, *(x.grad for x in inputs), *(p.grad for p in conv.parameters())])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [((3, 5), (12, 5)), ((1, 4), (7, 9)), ((2, 3, 4), (8, 3, 16)), ((4, 4, 4), (8, 8, 8)), ((5, 1, 2), (5, 1, 6))],
+)
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_fuse_is_upsampling_then_convolution(low, high, kernel):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, *low, dtype=torch.double)
+    weight = torch.randn(4, 3, *[kernel] * len(low), dtype=torch.double)
+    torch.testing.assert_close(fuse(x, weight, high), convolve(upsample(x, high), weight), rtol=1e-12, atol=1e-12)
+
+
+def test_the_rule_takes_each_form_where_it_is_cheaper():
+    weight = torch.empty(32, 64, 3, 3, device="meta")
+    assert taps_first([16, 16], [256, 256], weight)
+    assert not taps_first([256, 256], [512, 512], weight)
+
+
+def test_nothing_of_the_operators_enters_the_state_dict():
+    conv = FusionConv([2, 3], 4, (3, 3), topology(2, True))
+    conv([torch.randn(1, 2, 8, 8), torch.randn(1, 3, 2, 2)])
+    assert {key: tuple(value.shape) for key, value in conv.state_dict().items()} == {
+        "conv.weight": (4, 5, 3, 3),
+        "conv.bias": (4,),
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_under_autocast(dtype):
+    torch.manual_seed(0)
+    conv = FusionConv([4, 8], 4, (3, 3), topology(2, True))
+    data = [torch.randn(1, 4, 16, 16), torch.randn(1, 8, 4, 4)]
+    with torch.autocast("cpu", dtype=dtype):
+        half = conv(data)
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.float(), conv(data), rtol=0.05, atol=0.05)

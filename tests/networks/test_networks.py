@@ -1,0 +1,194 @@
+"""What every network promises, whichever paper it is from."""
+
+import copy
+from itertools import pairwise
+
+import pytest
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch import nn
+
+from nnunet_archs import networks
+from nnunet_archs.networks import SegmentationNetwork
+
+NETWORKS = [
+    network
+    for network in vars(networks).values()
+    if isinstance(network, type) and issubclass(network, SegmentationNetwork) and network is not SegmentationNetwork
+]
+SUPERVISIONS = ["none", "nnunet", "paper"]
+
+# name: strides of the stages, image size
+TOPOLOGIES = {
+    "2d": ([1, 2, 2, 2], (16, 24)),
+    "2d-anisotropic": ([[1, 1], [2, 1], [2, 2]], (8, 6)),
+    "2d-2-stages": ([1, 2], (6, 8)),
+    "2d-8-stages": ([1, 2, 2, 2, 2, 2, 2, 2], (128, 256)),
+    "3d": ([1, 2, 2], (8, 8, 12)),
+    "3d-anisotropic": ([[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2]], (4, 8, 16)),
+    "3d-2-stages": ([1, 2], (4, 4, 6)),
+}
+
+
+def topology(name):
+    strides, size = TOPOLOGIES[name]
+    dim = len(size)
+    kernel = [1, 3, 3] if name == "3d-anisotropic" else 3
+    return size, {
+        "n_stages": len(strides),
+        "features_per_stage": [2 + i for i in range(len(strides))],
+        "conv_op": nn.Conv2d if dim == 2 else nn.Conv3d,
+        "kernel_sizes": [kernel] + [3] * (len(strides) - 1),
+        "strides": strides,
+        "conv_bias": True,
+        "norm_op": nn.InstanceNorm2d if dim == 2 else nn.InstanceNorm3d,
+        "norm_op_kwargs": {"affine": True},
+        "nonlin": nn.LeakyReLU,
+        "nonlin_kwargs": {"inplace": True},
+    }
+
+
+def build(network, name, **options):
+    size, kwargs = topology(name)
+    torch.manual_seed(0)
+    built = network(input_channels=2, num_classes=3, **kwargs, **options)
+    built.apply(built.initialize)
+    return built, torch.randn(2, 2, *size)
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize("network", NETWORKS)
+class TestContract:
+    @pytest.mark.parametrize("supervision", SUPERVISIONS)
+    def test_outputs(self, network, name, supervision):
+        net, x = build(network, name, supervision=supervision, deep_supervision=True)
+        net.eval()
+        with torch.no_grad():
+            outputs = net(x)
+            net.decoder.deep_supervision = False
+            single = net(x)
+        strides = torch.tensor([[s] * (x.ndim - 2) if isinstance(s, int) else s for s in TOPOLOGIES[name][0]])
+        sizes = [tuple(s.tolist()) for s in torch.tensor(x.shape[2:]) // strides.cumprod(0)]
+        assert [tuple(y.shape) for y in outputs] == [(2, 3, *sizes[stage]) for stage in net.branch_stages]
+        assert net.branch_stages[0] == 0
+        assert torch.equal(single, outputs[0])
+
+    @pytest.mark.parametrize("supervision", SUPERVISIONS)
+    def test_every_parameter_gets_a_gradient(self, network, name, supervision):
+        net, x = build(network, name, supervision=supervision, deep_supervision=supervision != "none")
+        outputs = net(x)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        sum(y.square().mean() for y in outputs).backward()
+        for parameter_name, parameter in net.named_parameters():
+            assert parameter.grad is not None, parameter_name
+            assert torch.isfinite(parameter.grad).all(), parameter_name
+
+    def test_state_dict_is_the_same_with_supervision_on_and_off(self, network, name):
+        on, x = build(network, name, supervision="paper", deep_supervision=True)
+        off, _ = build(network, name, supervision="paper", deep_supervision=False)
+        for parameter in off.parameters():
+            nn.init.zeros_(parameter)
+        off.load_state_dict(on.state_dict())
+        on.eval(), off.eval()
+        with torch.no_grad():
+            assert torch.equal(off(x), on(x)[0])
+
+    def test_exact_and_textbook_fusion_are_one_function(self, network, name):
+        exact, x = build(network, name, supervision="paper", deep_supervision=True)
+        textbook, _ = build(network, name, supervision="paper", deep_supervision=True, fusion="textbook")
+        textbook.load_state_dict(exact.state_dict())
+        x = x.double()
+        results = []
+        for net in (exact.double(), textbook.double()):
+            outputs = net(x)
+            sum((y * torch.arange(y.numel()).view_as(y).cos()).mean() for y in outputs).backward()
+            results.append([*outputs, *(parameter.grad for parameter in net.parameters())])
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+class TestInUse:
+    def test_plans_can_name_the_class(self, network):
+        size, kwargs = topology("3d")
+        named = [key for key, value in kwargs.items() if isinstance(value, type)]
+        kwargs = {k: f"{v.__module__}.{v.__qualname__}" if k in named else v for k, v in kwargs.items()}
+        path = f"{network.__module__}.{network.__qualname__}"
+        net = get_network_from_plans(path, kwargs, named, 1, 2, deep_supervision=True)
+        assert type(net) is network
+        # what the stock trainer pairs them with: one target a stage but the deepest
+        assert [y.shape[-1] for y in net(torch.zeros(1, 1, *size))] == [12, 6]
+
+    def test_heads_are_left_out_of_pretraining(self, network):
+        # nnU-Net skips the keys that contain `.seg_layers.` when it loads pretrained weights
+        net, _ = build(network, "2d", supervision="paper")
+        other, _ = build(network, "2d", supervision="none")
+        assert {key for key in net.state_dict() if ".seg_layers." not in key} == {
+            key for key in other.state_dict() if ".seg_layers." not in key
+        }
+
+    def test_learns_one_patch(self, network):
+        net, x = build(network, "2d-anisotropic", supervision="none")
+        truth = (x[:, 0] > 0.5).long()
+        optimizer = torch.optim.Adam(net.parameters(), 0.02)
+        losses = []
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(net(x), truth)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.35 * losses[0]
+
+    @pytest.mark.parametrize("name", ["2d", "3d-anisotropic"])
+    def test_compiles_without_graph_breaks(self, network, name):
+        net, x = build(network, name, supervision="paper", deep_supervision=True)
+        torch._dynamo.reset()
+        compiled = torch.compile(net, backend="eager", fullgraph=True)
+        for a, b in zip(compiled(x), net(x), strict=True):
+            torch.testing.assert_close(a, b)
+
+    def test_survives_a_deep_copy(self, network):
+        net, x = build(network, "3d")
+        net(x)
+        assert torch.equal(copy.deepcopy(net)(x), net(x))
+
+
+@pytest.mark.parametrize(("first", "second"), list(pairwise([networks.UNet, networks.UNetPlusPlus, networks.UNetSharp])))
+def test_the_grids_coincide_at_two_stages(first, second):
+    a, x = build(first, "3d-2-stages", supervision="none")
+    b, _ = build(second, "3d-2-stages", supervision="none")
+    b.load_state_dict(a.state_dict())
+    assert torch.equal(a(x), b(x))
+
+
+def test_three_stage_grids_differ():
+    sizes = [
+        sum(p.numel() for p in build(n, "2d-anisotropic", supervision="none")[0].parameters())
+        for n in (networks.UNet, networks.UNetPlusPlus, networks.UNetSharp)
+    ]
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_stages": 1, "features_per_stage": [4], "strides": [1], "kernel_sizes": [3]}, "n_stages=1.*at least 2"),
+        ({"features_per_stage": [4, 4]}, "features_per_stage has 2 entries for n_stages=4"),
+        ({"features_per_stage": [4, 4, 0, 4]}, r"features_per_stage=\[4, 4, 0, 4\].*at least 1"),
+        ({"kernel_sizes": [3, 3, 4, 3]}, "kernel_sizes=.*odd"),
+        ({"strides": [1, 2, 2]}, "strides has 3 entries"),
+        ({"strides": [2, 2, 2, 2]}, r"strides\[0\]=\[2, 2\].*stride 1"),
+        ({"strides": [1, 2, [2, 2, 2], 2]}, r"strides\[2\]=\[2, 2, 2\] has 3 axes; Conv2d has 2"),
+        ({"strides": [1, 0, 2, 2]}, "strides=.*at least 1"),
+        ({"conv_op": nn.Conv1d}, "conv_op=.*Conv2d or torch.nn.Conv3d"),
+        ({"supervision": "deep"}, "supervision='deep': give one of none, nnunet, paper"),
+        ({"fusion": "fast"}, "fusion='fast': give one of exact, textbook"),
+        ({"wiring": "full"}, "wiring='full': UNetSharp is wired by one of equation, table"),
+        ({"wiring": "table"}, "told for 5 stages, not for 4"),
+    ],
+)
+def test_refusals(change, message):
+    _, kwargs = topology("2d")
+    with pytest.raises(ValueError, match=message):
+        networks.UNetSharp(input_channels=1, num_classes=2, **{**kwargs, **change})

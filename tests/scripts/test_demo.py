@@ -1,0 +1,185 @@
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_archs.scripts import demo, pipeline
+from nnunet_archs.scripts.phantom import write_phantom
+from nnunet_archs.scripts.report import format_dice, label_names, mean_dice
+from nnunet_archs.scripts.steps import Step, StepError, run_step
+
+
+def parse(*arguments):
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    return parser.parse_args(list(map(str, arguments)))
+
+
+def make_run(output, **changes):
+    values = {"trainer": "VNetSharpTrainer", "configuration": "3d_fullres", "fold": "0", "device": "cpu"}
+    return pipeline.Run(output, "Dataset007_Phantom", **{**values, **changes})
+
+
+def make_step(tmp_path, code, **changes):
+    command = [sys.executable, "-c", code]
+    return Step("Do it", command, tmp_path / "logs" / "it.log", **{"products": [tmp_path / "product"], **changes})
+
+
+# --- what is asked for
+
+
+def test_our_trainer_gets_a_length_unless_it_sets_one(capsys):
+    assert demo.choose_trainer("VNetSharpTrainer_noDS", "cpu") == "VNetSharpTrainer_noDS" + demo.CPU_LENGTH
+    assert demo.choose_trainer("VNetSharpTrainer", "cuda") == "VNetSharpTrainer" + demo.GPU_LENGTH
+    assert demo.CPU_LENGTH in capsys.readouterr().out
+    for name in ("VNetSharpTrainer_3epochs", "VNetSharpTrainer_5iterations_noDS", "nnUNetTrainer_5epochs"):
+        assert demo.choose_trainer(name, "cpu") == name
+
+
+@pytest.mark.parametrize("name", ["VNetSharpTrainer_noSuchOption", "NoSuchTrainer"])
+def test_bad_trainer_leaves_nothing(tmp_path, name):
+    with pytest.raises(ValueError, match=name):
+        demo.run(parse("--trainer", name, "--output", tmp_path / "out", "--device", "cpu"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_device():
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(ValueError, match=f"--device {missing}: .*; use cpu"):
+        demo.choose_device(missing)
+
+
+def test_bad_data_leaves_nothing(tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ValueError, match="is empty"):
+        demo.run(parse("--data", tmp_path / "data", "--output", tmp_path / "out", "--device", "cpu"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_in_the_data_folder(tmp_path):
+    with pytest.raises(ValueError, match="only read"):
+        demo.check_output(tmp_path / "data" / "out", tmp_path / "data")
+
+
+def test_images_of_one_plane_have_2d_only():
+    assert demo.choose_configuration(None, is_flat=True) == "2d"
+    assert demo.choose_configuration(None, is_flat=False) == "3d_fullres"
+    with pytest.raises(ValueError, match="use 2d"):
+        demo.choose_configuration("3d_fullres", is_flat=True)
+
+
+# --- the raw data
+
+
+def test_raw_data_is_made_once_for_each_source(tmp_path, capsys):
+    data, output = tmp_path / "Dataset012_My-Images", tmp_path / "out"
+    write_phantom(data)
+    assert demo.prepare_dataset(None, output, None) == "Dataset001_Phantom"
+    assert demo.prepare_dataset(data, output, None) == "Dataset002_My_Images"
+    assert demo.prepare_dataset(data, output, None) == "Dataset002_My_Images"
+    assert "is there already" in capsys.readouterr().out
+    os.utime(data / "dataset.json", (0, 0))
+    assert demo.prepare_dataset(data, output, None) == "Dataset003_My_Images"
+    assert "has changed" in capsys.readouterr().out
+    assert not list((output / "nnUNet_raw").glob(".*"))
+
+
+def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
+    def write_half(folder: Path) -> None:
+        (folder / "imagesTr").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "write_phantom", write_half)
+    with pytest.raises(KeyboardInterrupt):
+        demo.prepare_dataset(None, tmp_path, None)
+    assert not list((tmp_path / "nnUNet_raw").iterdir())
+
+
+# --- the steps
+
+
+def test_environment_is_below_the_output_folder(tmp_path, monkeypatch):
+    results = pipeline.FOLDERS[2]
+    monkeypatch.setenv(results, "/elsewhere")
+    monkeypatch.setenv(pipeline.SEARCH, "/mine")
+    environment = pipeline.make_environment(make_run(tmp_path))
+    assert environment[results] == str(tmp_path / results)
+    assert environment[pipeline.SEARCH].split(os.pathsep)[1:] == ["/mine"]
+    assert os.environ[results] == "/elsewhere"
+
+
+def test_training_goes_on_from_the_newest_checkpoint(tmp_path):
+    run = make_run(tmp_path)
+    run.results.mkdir(parents=True)
+    assert pipeline.train_step(run).command[-2:] == ["-device", "cpu"]
+    (run.results / "checkpoint_best.pth").touch()
+    assert pipeline.train_step(run).command[-1] == "--c"
+    (run.results / "checkpoint_final.pth").touch()
+    assert pipeline.train_step(run).command[-1] == "--val"
+    (run.results / "validation").mkdir()
+    (run.results / "validation" / "summary.json").touch()
+    assert pipeline.train_step(run).is_done()
+
+
+def test_runs_do_not_share_folders(tmp_path):
+    runs = [make_run(tmp_path, **{key: "x"}) for key in ("trainer", "configuration", "fold")]
+    runs += [make_run(tmp_path), make_run(tmp_path, device="cuda")]
+    for path in ("results", "predictions", "name"):
+        assert len({getattr(run, path) for run in runs}) == len(runs)
+
+
+def test_step_runs_until_its_products_are_newer_than_its_inputs(tmp_path, capsys):
+    source, product, stamp = tmp_path / "source", tmp_path / "product", tmp_path / "stamp"
+    source.touch()
+    step = make_step(tmp_path, f"open({str(product)!r}, 'w'); print('hello')", inputs=[source], stamp=stamp)
+    assert run_step(step, os.environ) is not None
+    assert step.log.read_text() == "hello\n"
+    assert run_step(step, os.environ) is None
+    assert "already done" in capsys.readouterr().out
+    os.utime(source, (stamp.stat().st_mtime + 10,) * 2)
+    assert not step.is_done()
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit('no luck')", "print('no luck')"])
+def test_failed_step_says_what_failed_and_where_to_look(tmp_path, code):
+    step = make_step(tmp_path, code)
+    with pytest.raises(StepError, match="no luck") as error:
+        run_step(step, os.environ)
+    assert str(step.log) in str(error.value)
+    assert not step.is_done()
+
+
+# --- the report
+
+
+def test_dice_table_of_labels_regions_and_nothing():
+    labels = {"background": 0, "whole": [1, 2], "core": 2}
+    table = format_dice({"a": {(1, 2): 0.5, 2: 1.0}, "b": {(1, 2): 0.25, 2: float("nan")}}, labels)
+    assert [line.split() for line in table.splitlines()] == [
+        ["case", "whole", "core", "mean"],
+        ["a", "0.500", "1.000", "0.750"],
+        ["b", "0.250", "-", "0.250"],
+    ]
+    assert np.isnan(mean_dice({1: float("nan")}))
+    assert label_names(labels) == {0: "background", 1: "whole", 2: "core"}
+
+
+@pytest.mark.slow
+def test_demo_end_to_end_and_again(tmp_path):
+    command = [sys.executable, "-m", "nnunet_archs.scripts.main", "demo", "--output", str(tmp_path)]
+    command += ["--trainer", "VNetSharpTrainer_1epochs_1iterations", "--device", "cpu"]
+    first, second = (subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(2))
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "mean foreground Dice" in first.stdout
+    assert len(list(tmp_path.glob("overlays/*.png"))) == 1
+    assert len(list(tmp_path.glob("nnUNet_results/*/*/fold_0/progress.png"))) == 1
+    summary = json.loads(next(tmp_path.glob("predictions/*/*/*/summary.json")).read_text())
+    assert len(summary["metric_per_case"]) == 4
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert second.stdout.count("already done") == 4

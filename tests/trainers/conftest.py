@@ -1,0 +1,10 @@
+from pathlib import Path
+
+import pytest
+from hand_made import make_folders
+
+
+@pytest.fixture(autouse=True)
+def _nnunet_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, folder in make_folders(tmp_path).items():
+        monkeypatch.setenv(name, folder)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from hand_made import LABELS, PATCH, make_batch, make_dataset_json, make_plans, make_trainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_archs.trainers.names import TRAINERS, trainer_class
+
+NAMES = [
+    "UNetSharpTrainer",
+    "UNetSharpTrainer_DiceCE",
+    "UNetSharpTrainer_noDS",
+    "VNetSharpTrainer",
+    "VNetSharpTrainer_DiceCE",
+    "VNetSharpTrainer_noDS",
+    "UNetPlusPlusTrainer",
+    "PlainConvUNetTrainer",
+]
+# outputs on a plan of three stages
+N_OUTPUTS = {"UNetSharpTrainer": 4, "VNetSharpTrainer": 4}
+
+each_dimension = pytest.mark.parametrize("n_axes", [2, 3], ids=["2d", "3d"])
+each_trainer = pytest.mark.parametrize("name", sorted(TRAINERS))
+
+
+@each_dimension
+@pytest.mark.parametrize("target", LABELS)
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_falls_on_one_batch(name: str, target: str, n_axes: int) -> None:
+    trainer = make_trainer(name, make_plans(n_axes), target)
+    batch = make_batch(trainer)
+    trainer.network.train()
+    losses = [float(trainer.train_step(batch)["loss"]) for _ in range(12)]
+    assert np.isfinite(losses).all()
+    assert max(losses[-2:]) < 0.95 * losses[0]
+    for parameter_name, parameter in trainer.network.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        # nnU-Net gives the deepest output weight 0, and a normalised channel does not feel its bias
+        if parameter_name.endswith("weight") and not (trainer.recipe == "nnunet" and "seg_layers" in parameter_name):
+            assert parameter.grad.any(), parameter_name
+
+    trainer.network.eval()
+    with torch.no_grad():
+        result = trainer.validation_step(deepcopy(batch))
+    assert np.isfinite(result["loss"])
+    n_foreground = 2
+    assert [len(result[key]) for key in ("tp_hard", "fp_hard", "fn_hard")] == [n_foreground] * 3
+    # every voxel of a foreground class is found or missed, those under the ignore label aside
+    largest = batch["target"][0] if trainer.enable_deep_supervision else batch["target"]
+    if target == "regions+ignore":
+        truth = (largest[:, :2] & ~largest[:, 2:]).transpose(0, 1).flatten(1).sum(1)
+    elif target == "regions":
+        truth = largest.transpose(0, 1).flatten(1).sum(1)
+    else:
+        truth = torch.stack([(largest == label).sum() for label in (1, 2)])
+    assert np.allclose(result["tp_hard"] + result["fn_hard"], truth.numpy())
+
+
+@pytest.mark.parametrize("target", ["labels+ignore", "regions+ignore"])
+@pytest.mark.parametrize("name", NAMES)
+def test_ignored_voxels_have_no_influence(name: str, target: str) -> None:
+    trainer = make_trainer(name, make_plans(2), target)
+    batch = make_batch(trainer)
+    with torch.no_grad():
+        outputs = trainer.network(batch["data"])
+        changed = [output.clone() for output in outputs] if isinstance(outputs, list) else outputs.clone()
+        for output in changed if isinstance(changed, list) else [changed]:
+            output[:, :, : output.shape[2] // 4] += 5
+        assert torch.equal(trainer.loss(outputs, batch["target"]), trainer.loss(changed, batch["target"]))
+
+
+@each_dimension
+@pytest.mark.parametrize("name", NAMES)
+def test_every_output_has_a_target_of_its_size(name: str, n_axes: int) -> None:
+    trainer = make_trainer(name, make_plans(n_axes))
+    batch = make_batch(trainer)
+    outputs = trainer.network(batch["data"])
+    if name.endswith("_noDS"):
+        assert isinstance(outputs, torch.Tensor)
+        assert outputs.shape[2:] == batch["target"].shape[2:]
+        return
+    assert len(outputs) == N_OUTPUTS.get(name, 2)
+    for output, stage in zip(outputs, trainer.branch_stages, strict=True):
+        assert output.shape[2:] == batch["target"][stage].shape[2:]
+    assert list(outputs[0].shape[2:]) == PATCH[n_axes]
+
+
+@each_dimension
+@each_trainer
+def test_state_dict_does_not_depend_on_the_supervision_switch(name: str, n_axes: int) -> None:
+    plans = make_plans(n_axes)
+    manager = PlansManager(plans)
+    on, off = (
+        trainer_class(name).build_network_architecture(manager, manager.get_configuration("tiny"), 1, 3, switch)
+        for switch in (True, False)
+    )
+    off.load_state_dict(on.state_dict(), strict=True)
+    image = torch.rand(1, 1, *PATCH[n_axes], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = off.eval()(image)
+        assert isinstance(logits, torch.Tensor)
+        outputs = on.eval()(image)
+    assert torch.equal(outputs[0], logits)
+
+
+@each_dimension
+@each_trainer
+@pytest.mark.parametrize("options", ["", "_noDS"])
+def test_plan_of_two_stages_trains(name: str, options: str, n_axes: int) -> None:
+    # nnU-Net's own trainer has one output there, with the weight 0 / 0
+    trainer = make_trainer(name + options, make_plans(n_axes, n_stages=2))
+    batch = make_batch(trainer)
+    before = deepcopy(trainer.network.state_dict())
+    losses = [float(trainer.train_step(batch)["loss"]) for _ in range(6)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert all(value.isfinite().all() for value in trainer.network.state_dict().values())
+    assert any(not torch.equal(value, before[key]) for key, value in trainer.network.state_dict().items())
+
+
+@each_trainer
+def test_plans_stay_as_they_are(name: str) -> None:
+    plans = make_plans(3)
+    dataset_json = make_dataset_json()
+    before = deepcopy(plans)
+    dataset_before = deepcopy(dataset_json)
+    trainer = trainer_class(name)(plans, "tiny", 0, dataset_json, torch.device("cpu"))
+    trainer.initialize()
+    trainer.train_step(make_batch(trainer))
+    # nnU-Net's own constructor takes this one entry out
+    del before["continue_training"]
+    assert plans == before
+    assert dataset_json == dataset_before
+
+
+def test_network_named_in_the_plans_is_built_with_its_own_arguments() -> None:
+    plans = make_plans(2)
+    architecture = plans["configurations"]["tiny"]["architecture"]
+    trainer = make_trainer("PlainConvUNetTrainer", deepcopy(plans))
+    planned = sum(parameter.numel() for parameter in trainer.network.parameters())
+    architecture["network_class_name"] = "nnunet_archs.networks.UNetSharp"
+    del architecture["arch_kwargs"]["n_conv_per_stage"], architecture["arch_kwargs"]["n_conv_per_stage_decoder"]
+    # one convolution a stage was the plan's; two are what nnU-Net's planner would have set
+    trainer = make_trainer("PlainConvUNetTrainer", deepcopy(plans))
+    assert sum(parameter.numel() for parameter in trainer.network.parameters()) > planned
+    architecture["arch_kwargs"]["fusion"] = "textbook"
+    exact = make_trainer("VNetSharpTrainer", deepcopy(plans)).network
+    textbook = make_trainer("UNetSharpTrainer", deepcopy(plans)).network
+    assert {module.fusion for module in textbook.modules() if hasattr(module, "fusion")} == {"textbook"}
+    assert {module.fusion for module in exact.modules() if hasattr(module, "fusion")} == {"exact"}

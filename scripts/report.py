@@ -20,8 +20,11 @@ def report(run: Run, seconds: Mapping[str, float | None]) -> None:
     """Print the Dice table, the seconds of each step and the paths of the pictures; draw the overlay."""
     summary = load_summary_json(str(run.predictions / "summary.json"))
     dataset_json = load_json(str(run.raw / "dataset.json"))
+    ending = dataset_json["file_ending"]
     cases = {
-        Path(case["reference_file"]).name: {label: values["Dice"] for label, values in case["metrics"].items()}
+        Path(case["reference_file"]).name.removesuffix(ending): {
+            label: values["Dice"] for label, values in case["metrics"].items()
+        }
         for case in summary["metric_per_case"]
     }
     print(f"\nDice of the held-out cases: {run.trainer}, {run.configuration}, fold {run.fold}\n")
@@ -74,14 +77,13 @@ def label_names(labels: LabelEntries) -> dict[int, str]:
 
 
 def _make_row(run: Run, case: str, dataset_json: Mapping[str, Any], title: str) -> Row:
+    """Read a case: of its channels, the first."""
     ending = dataset_json["file_ending"]
-    stem = case.removesuffix(ending)
-    files = [run.raw / "imagesTs" / f"{stem}_{i:04d}{ending}" for i in range(len(dataset_json["channel_names"]))]
-    reader = reader_for(dataset_json, files[0])
-    # An image file may hold several channels: the first channel is drawn.
-    image, spacing = read_image(reader, files[:1])
-    truth, _ = read_image(reader, [run.raw / "labelsTs" / case])
-    prediction, _ = read_image(reader, [run.predictions / case])
+    file = run.raw / "imagesTs" / f"{case}_0000{ending}"
+    reader = reader_for(dataset_json, file)
+    image, spacing = read_image(reader, [file])
+    truth, _ = read_image(reader, [run.raw / "labelsTs" / f"{case}{ending}"])
+    prediction, _ = read_image(reader, [run.predictions / f"{case}{ending}"])
     return Row(title, image[0], truth[0].astype(int), prediction[0].astype(int), spacing)
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 import torch
+from nnunetv2.paths import nnUNet_results
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
@@ -47,6 +48,7 @@ class PaperTrainer(nnUNetTrainer):
     ) -> None:
         # nnU-Net's constructor makes folders and files: what cannot be trained has to end before it
         try:
+            check_folders()
             self.branch_stages = self.check_plans(plans, configuration, dataset_json)
         except ValueError as error:
             end_command(error)
@@ -185,6 +187,16 @@ class PaperTrainer(nnUNetTrainer):
         self.progress.set_postfix(loss=f"{float(result['loss']):.4f}", refresh=False)
         self.progress.update()
         return result
+
+
+def check_folders() -> None:
+    """Check that nnU-Net can write its results.
+
+    Raises:
+        ValueError: if `nnUNet_results` is not set.
+    """
+    if not nnUNet_results.is_set():
+        raise ValueError("nnUNet_results is not set: trained models go there; export nnUNet_results=FOLDER")
 
 
 def end_command(error: ValueError) -> NoReturn:

@@ -154,7 +154,9 @@ class TestInUse:
         assert torch.equal(copy.deepcopy(net)(x), net(x))
 
 
-@pytest.mark.parametrize(("first", "second"), list(pairwise([networks.UNet, networks.UNetPlusPlus, networks.UNetSharp])))
+@pytest.mark.parametrize(
+    ("first", "second"), list(pairwise([networks.UNet, networks.UNetPlusPlus, networks.UNetSharp]))
+)
 def test_the_grids_coincide_at_two_stages(first, second):
     a, x = build(first, "3d-2-stages", supervision="none")
     b, _ = build(second, "3d-2-stages", supervision="none")

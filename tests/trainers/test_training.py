@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hand_made import LABELS, PATCH, make_batch, make_dataset_json, make_plans, make_trainer
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.trainers.names import TRAINERS, trainer_class
@@ -23,6 +25,15 @@ NAMES = [
 # outputs on a plan of three stages
 N_OUTPUTS = {"UNetSharpTrainer": 4, "VNetSharpTrainer": 4}
 
+
+def train(trainer: nnUNetTrainer, batch: dict[str, Any], n_steps: int) -> list[float]:
+    """An epoch on one batch, as nnU-Net's loop runs it; its losses."""
+    trainer.on_train_epoch_start()
+    outputs = [trainer.train_step(batch) for _ in range(n_steps)]
+    trainer.on_train_epoch_end(outputs)
+    return [float(output["loss"]) for output in outputs]
+
+
 each_dimension = pytest.mark.parametrize("n_axes", [2, 3], ids=["2d", "3d"])
 each_trainer = pytest.mark.parametrize("name", sorted(TRAINERS))
 
@@ -33,19 +44,23 @@ each_trainer = pytest.mark.parametrize("name", sorted(TRAINERS))
 def test_loss_falls_on_one_batch(name: str, target: str, n_axes: int) -> None:
     trainer = make_trainer(name, make_plans(n_axes), target)
     batch = make_batch(trainer)
-    trainer.network.train()
-    losses = [float(trainer.train_step(batch)["loss"]) for _ in range(12)]
+    losses = train(trainer, batch, 12)
     assert np.isfinite(losses).all()
     assert max(losses[-2:]) < 0.95 * losses[0]
-    for parameter_name, parameter in trainer.network.named_parameters():
-        assert parameter.grad is not None, parameter_name
-        assert parameter.grad.isfinite().all(), parameter_name
-        # nnU-Net gives the deepest output weight 0, and a normalised channel does not feel its bias
-        if parameter_name.endswith("weight") and not (trainer.recipe == "nnunet" and "seg_layers" in parameter_name):
-            assert parameter.grad.any(), parameter_name
+    gradients = {key: parameter.grad for key, parameter in trainer.network.named_parameters()}
+    untouched = [key for key, gradient in gradients.items() if gradient is None]
+    # nnU-Net's own supervision leaves the output of the lowest resolution out: one head, weight and bias
+    left_out = trainer.recipe == "nnunet" and trainer.enable_deep_supervision
+    assert len(untouched) == 2 * left_out
+    assert all(".seg_layers." in key for key in untouched)
+    for key, gradient in gradients.items():
+        if gradient is not None:
+            assert gradient.isfinite().all(), key
+            # a bias is not felt behind a normalisation
+            assert gradient.any() or not key.endswith("weight"), key
 
-    trainer.network.eval()
     with torch.no_grad():
+        trainer.on_validation_epoch_start()
         result = trainer.validation_step(deepcopy(batch))
     assert np.isfinite(result["loss"])
     n_foreground = 2
@@ -116,7 +131,7 @@ def test_plan_of_two_stages_trains(name: str, options: str, n_axes: int) -> None
     trainer = make_trainer(name + options, make_plans(n_axes, n_stages=2))
     batch = make_batch(trainer)
     before = deepcopy(trainer.network.state_dict())
-    losses = [float(trainer.train_step(batch)["loss"]) for _ in range(6)]
+    losses = train(trainer, batch, 6)
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
     assert all(value.isfinite().all() for value in trainer.network.state_dict().values())
@@ -131,7 +146,7 @@ def test_plans_stay_as_they_are(name: str) -> None:
     dataset_before = deepcopy(dataset_json)
     trainer = trainer_class(name)(plans, "tiny", 0, dataset_json, torch.device("cpu"))
     trainer.initialize()
-    trainer.train_step(make_batch(trainer))
+    train(trainer, make_batch(trainer), 1)
     # nnU-Net's own constructor takes this one entry out
     del before["continue_training"]
     assert plans == before

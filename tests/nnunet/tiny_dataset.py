@@ -1,0 +1,170 @@
+"""A tiny data set in nnU-Net's folders, its plans, and nnU-Net's console commands on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK
+
+from nnunet_archs.scripts.path import discovery_folder
+
+ID = "900"
+DATASET = "Dataset900_Ellipsoids"
+PLANS = "TinyPlans"
+CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
+N_TRAINING, N_TEST = 10, 2
+SHAPE = (28, 36, 32)
+SPACING = (1.0, 1.0, 2.0)  # x, y, z in mm
+LIMIT = 300  # seconds that a command may take
+
+
+@dataclass(frozen=True)
+class Home:
+    """nnU-Net's three folders, below `root`."""
+
+    root: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "nnUNet_raw" / DATASET
+
+    @property
+    def preprocessed(self) -> Path:
+        return self.root / "nnUNet_preprocessed" / DATASET
+
+    def results(self, trainer: str, configuration: str, fold: int | None = None) -> Path:
+        model = self.root / "nnUNet_results" / DATASET / f"{trainer}__{PLANS}__{configuration}"
+        return model if fold is None else model / f"fold_{fold}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        folders = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+        return {folder: str(self.root / folder) for folder in folders} | {"nnUNet_extTrainer": discovery_folder()}
+
+    def start(
+        self, command: str, *arguments: object, variables: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        # with no process of its own for augmentation; planning fails with it
+        single = {"nnUNet_n_proc_DA": "0"} if command == "nnUNetv2_train" else {}
+        return subprocess.Popen(
+            [Path(sys.executable).with_name(command), *map(str, arguments)],
+            env={**os.environ, **self.variables, **single, **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, command: str, *arguments: object, variables: Mapping[str, str] | None = None) -> str:
+        """Run a command that must succeed; return what it printed."""
+        process = self.start(command, *arguments, variables=variables)
+        try:
+            output, _ = process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+        assert process.returncode == 0, f"{command} {' '.join(map(str, arguments))}\n{output}"
+        return output
+
+    def train(self, trainer: str, configuration: str, fold: int, *flags: str) -> str:
+        return self.run(
+            "nnUNetv2_train", ID, configuration, fold, "-tr", trainer, "-p", PLANS, "-device", "cpu", *flags
+        )
+
+    def predict(
+        self, trainer: str, configuration: str, folds: list[int], output: Path, *flags: object, **variables: str
+    ) -> dict[str, np.ndarray]:
+        """Predict the test images; return the label maps."""
+        model = ["-d", ID, "-tr", trainer, "-p", PLANS, "-c", configuration, "-f", *folds, "-device", "cpu"]
+        folders = ["-i", self.raw / "imagesTs", "-o", output]
+        self.run("nnUNetv2_predict", *folders, *model, "-npp", 0, "-nps", 0, *flags, variables=variables)
+        return read_label_maps(output)
+
+
+def read_label_maps(folder: Path) -> dict[str, np.ndarray]:
+    files = sorted(folder.glob("*.nii.gz"))
+    return {file.name: SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(file)) for file in files}
+
+
+def load_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def write_raw_dataset(folder: Path) -> None:
+    """Organs, ellipsoids with a brighter lesion, in noise."""
+    rng = np.random.default_rng(0)
+    for name in ("imagesTr", "labelsTr", "imagesTs"):
+        (folder / name).mkdir(parents=True)
+    for case in range(N_TRAINING + N_TEST):
+        labels = make_label_map(rng)
+        image = 100 * labels + rng.normal(0, 30, SHAPE)
+        is_test = case >= N_TRAINING
+        write_image(image.astype(np.float32), folder / f"images{'Ts' if is_test else 'Tr'}" / f"e{case:02}_0000.nii.gz")
+        if not is_test:
+            write_image(labels, folder / "labelsTr" / f"e{case:02}.nii.gz")
+    dataset = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "organ": 1, "lesion": 2},
+        "numTraining": N_TRAINING,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+
+
+def make_label_map(rng: np.random.Generator) -> np.ndarray:
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
+    centre = rng.uniform(-0.2, 0.2, (3, 1, 1, 1))
+    distance = np.linalg.norm((grid - centre) / rng.uniform(0.5, 0.8, (3, 1, 1, 1)), axis=0)
+    return (distance < 1).astype(np.uint8) + (distance < 0.5)
+
+
+def write_image(array: np.ndarray, path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(array)
+    image.SetSpacing(SPACING)
+    SimpleITK.WriteImage(image, path)
+
+
+def write_tiny_plans(folder: Path) -> None:
+    """Plans beside nnU-Net's own, with small networks and patches, and a cascade."""
+    plans = load_json(folder / "nnUNetPlans.json")
+    planned = plans["configurations"]
+    flat = shrink(planned["2d"], [32, 32], [[1, 1], [2, 2], [2, 2]])
+    full = shrink(planned["3d_fullres"], [16, 32, 32], [[1, 1, 1], [1, 2, 2], [2, 2, 2]])
+    low = deepcopy(full) | {
+        "data_identifier": f"{PLANS}_3d_lowres",
+        "spacing": [2 * mm for mm in full["spacing"]],
+        "median_image_size_in_voxels": [n // 2 for n in full["median_image_size_in_voxels"]],
+        "patch_size": [8, 16, 16],
+        "next_stage": "3d_cascade_fullres",
+    }
+    cascade = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    plans["plans_name"] = PLANS
+    plans["configurations"] = {
+        "2d": flat,
+        "3d_fullres": full,
+        "3d_lowres": low,
+        "3d_cascade_fullres": cascade,
+    }
+    (folder / f"{PLANS}.json").write_text(json.dumps(plans))
+
+
+def shrink(configuration: dict[str, Any], patch_size: list[int], strides: list[list[int]]) -> dict[str, Any]:
+    small = deepcopy(configuration)
+    n_stages = len(strides)
+    small["architecture"]["arch_kwargs"] |= {
+        "n_stages": n_stages,
+        "features_per_stage": [4, 8, 8],
+        "kernel_sizes": [[3] * len(patch_size)] * n_stages,
+        "strides": strides,
+        "n_conv_per_stage": [1] * n_stages,
+        "n_conv_per_stage_decoder": [1] * (n_stages - 1),
+    }
+    return small | {"patch_size": patch_size, "batch_size": 2}

@@ -13,15 +13,14 @@ install() {
     if [[ $stamp -nt $root/pyproject.toml && $(<"$stamp") == "$root" ]]; then
         return
     fi
-    local python
+    local python moved=
     python=$(find_python)
-    local clear=()
     if [[ -e $venv/.installed && $(<"$venv/.installed") != "$root" ]]; then
-        clear=(--clear) # the checkout was moved, and an environment's scripts hold absolute paths
+        moved=1 # an environment's scripts hold absolute paths: it is made anew
     fi
     rm -f "$venv"/.installed*
     echo "Installing into $venv (once)" >&2
-    "$python" -m venv "${clear[@]}" "$venv"
+    "$python" -m venv ${moved:+--clear} "$venv"
     "$venv/bin/python" -m pip install --disable-pip-version-check --editable "$root${extra:+[$extra]}"
     # Last, so that an interrupted installation is begun again.
     echo "$root" | tee "$venv/.installed" >"$stamp"

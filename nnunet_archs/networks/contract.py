@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Literal
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 
 from .topology import Topology
+
+# which outputs have a head: the full resolution alone, those of nnU-Net's own networks, or those of the paper
+Supervision = Literal["none", "nnunet", "paper"]
+
+
+def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
+    """Check an option that is one of a few words.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"{option}={value!r}: give one of {', '.join(choices)}")
 
 
 class SegmentationNetwork(nn.Module, ABC):

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .contract import check_choice
 from .topology import Axes, Topology
 
 Fusion = Literal["exact", "textbook"]
@@ -47,8 +48,7 @@ class FusionConv(nn.Module):
         fusion: Fusion = "exact",
     ) -> None:
         super().__init__()
-        if fusion not in get_args(Fusion):
-            raise ValueError(f"fusion={fusion!r}: give one of {', '.join(get_args(Fusion))}")
+        check_choice("fusion", fusion, get_args(Fusion))
         self.in_channels = list(in_channels)
         self.fusion = fusion
         self.conv = topology.conv(sum(in_channels), out_channels, kernel)

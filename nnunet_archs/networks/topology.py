@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim, get_matching_pool_op
@@ -74,12 +74,6 @@ class Topology:
             raise ValueError(f"strides={self.strides}: every stride must be at least 1")
         if any(s != 1 for s in self.strides[0]):
             raise ValueError(f"strides[0]={list(self.strides[0])}: stage 0 works at full resolution; give it stride 1")
-
-    @classmethod
-    def from_arch_kwargs(cls, arch_kwargs: Mapping[str, Any]) -> Topology:
-        """Topology of a plan's `arch_kwargs` (classes already imported); other networks' options are left out."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in arch_kwargs.items() if key in known})
 
     @property
     def dim(self) -> int:

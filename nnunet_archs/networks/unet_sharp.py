@@ -19,18 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, cast, get_args
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from .contract import SegmentationNetwork
+from .contract import SegmentationNetwork, Supervision, check_choice
 from .encoders import ConvEncoder, VNetEncoder
 from .fusion import Fusion
 from .grid import Grid, Node, Wiring, node_name, unet, unet_plus_plus, unet_sharp
 from .topology import Topology, TopologyKwargs
-
-Supervision = Literal["none", "nnunet", "paper"]
 
 
 class GridNetwork(SegmentationNetwork):
@@ -57,11 +55,10 @@ class GridNetwork(SegmentationNetwork):
         fusion: Fusion = "exact",
         **topology_kwargs: Unpack[TopologyKwargs],
     ) -> None:
-        topology = Topology.from_arch_kwargs(topology_kwargs)
+        topology = Topology(**cast(Any, topology_kwargs))
         branches = self.branches(topology.last, supervision)
         super().__init__(topology, branch_stages=tuple(i for i, _ in branches), deep_supervision=deep_supervision)
-        if wiring not in self.wirings:
-            raise ValueError(f"wiring={wiring!r}: {type(self).__name__} is wired by one of {', '.join(self.wirings)}")
+        check_choice("wiring", wiring, self.wirings)
         self.encoder = self.encoder_class(input_channels, topology)
         self.grid = Grid(self.wirings[wiring](topology.last), topology, fusion=fusion)
         self.heads = Heads(branches, num_classes, topology, hierarchical=supervision == "paper")
@@ -74,8 +71,7 @@ class GridNetwork(SegmentationNetwork):
     @classmethod
     def branches(cls, last: int, supervision: Supervision) -> list[Node]:
         """The supervised nodes, the output first."""
-        if supervision not in get_args(Supervision):
-            raise ValueError(f"supervision={supervision!r}: give one of {', '.join(get_args(Supervision))}")
+        check_choice("supervision", supervision, get_args(Supervision))
         if supervision == "paper":
             return cls.paper_branches(last)
         return [(i, last - i) for i in range(last if supervision == "nnunet" else 1)]

@@ -186,7 +186,7 @@ def test_three_stage_grids_differ():
         ({"conv_op": nn.Conv1d}, "conv_op=.*Conv2d or torch.nn.Conv3d"),
         ({"supervision": "deep"}, "supervision='deep': give one of none, nnunet, paper"),
         ({"fusion": "fast"}, "fusion='fast': give one of exact, textbook"),
-        ({"wiring": "full"}, "wiring='full': UNetSharp is wired by one of equation, table"),
+        ({"wiring": "full"}, "wiring='full': give one of equation, table"),
         ({"wiring": "table"}, "told for 5 stages, not for 4"),
     ],
 )
@@ -194,3 +194,9 @@ def test_refusals(change, message):
     _, kwargs = topology("2d")
     with pytest.raises(ValueError, match=message):
         networks.UNetSharp(input_channels=1, num_classes=2, **{**kwargs, **change})
+
+
+def test_an_argument_of_another_network_is_refused():
+    _, kwargs = topology("2d")
+    with pytest.raises(TypeError, match="n_conv_per_stage"):
+        networks.UNetSharp(input_channels=1, num_classes=2, n_conv_per_stage=2, **kwargs)

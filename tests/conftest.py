@@ -18,5 +18,8 @@ os.environ.update(
 def pytest_configure(config: pytest.Config) -> None:
     if not config.pluginmanager.hasplugin("xdist"):
         config.addinivalue_line("markers", "xdist_group(name): tests that one process runs, with pytest-xdist")
+    elif hasattr(config, "workerinput"):
+        config.option.loadgroup = True
     elif config.getoption("dist") == "load":
+        # `-n 2` alone: tests that depend on one another stay together
         config.option.dist = "loadgroup"

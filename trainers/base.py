@@ -72,8 +72,17 @@ class PaperTrainer(nnUNetTrainer):
         """
         manager = PlansManager(plans)
         chosen = manager.get_configuration(configuration)
-        strides = np.prod(chosen.pool_op_kernel_sizes, axis=0)
-        for axis, (size, stride) in enumerate(zip(chosen.patch_size, strides, strict=True)):
+        # nnU-Net's own networks are held to the same rules, which they would fail with an assertion, or not at all
+        planned, classes = chosen.network_arch_init_kwargs, chosen.network_arch_init_kwargs_req_import
+        arch_kwargs = {field.name: planned[field.name] for field in fields(Topology) if field.name in planned}
+        imported = {key: pydoc.locate(planned[key]) for key in classes if key in arch_kwargs and planned[key]}
+        topology = Topology(**{**arch_kwargs, **imported})
+        if len(chosen.patch_size) != topology.dim:
+            raise ValueError(
+                f"patch_size={list(chosen.patch_size)} of {manager.plans_name}/{configuration} has "
+                f"{len(chosen.patch_size)} axes, its network {topology.dim} axes; give the patch as many"
+            )
+        for axis, (size, stride) in enumerate(zip(chosen.patch_size, topology.total_stride, strict=True)):
             if size % stride:
                 raise ValueError(
                     f"patch_size={list(chosen.patch_size)} of {manager.plans_name}/{configuration}: axis {axis} is "

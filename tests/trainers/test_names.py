@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from hand_made import make_dataset_json, make_plans
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_archs.trainers.names import OPTIONS, TRAINERS, UnknownTrainer, trainer_class
+
+SPELLED = [option.spelling.replace("<N>", "7") for option in OPTIONS]
+CPU = torch.device("cpu")
+
+
+def make(name: str, n_axes: int = 3) -> nnUNetTrainer:
+    return trainer_class(name)(make_plans(n_axes), "tiny", 0, make_dataset_json(), CPU)
+
+
+def error_of(name: str) -> str:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (every caller looks at the message)
+        trainer_class(name)
+    return str(caught.value)
+
+
+def test_all_networks_and_options_are_there() -> None:
+    networks = ["UNetSharp", "VNetSharp", "UNetPlusPlus", "VNetPlusPlus", "UNet", "VNet"]
+    assert {f"{network}Trainer" for network in [*networks, "PlainConvUNet", "ResidualEncoderUNet"]} <= TRAINERS.keys()
+    assert {"7epochs", "7iterations", "DiceCE", "noDS", "NoMirroring"} <= set(SPELLED)
+
+
+@pytest.mark.parametrize("name", sorted(TRAINERS))
+def test_bare_name_is_the_trainer_itself(name: str) -> None:
+    assert trainer_class(name) is TRAINERS[name]
+
+
+@pytest.mark.parametrize("option", SPELLED)
+def test_one_option(option: str) -> None:
+    name = f"UNetSharpTrainer_{option}"
+    cls = trainer_class(name)
+    assert cls.__name__ == name
+    assert issubclass(cls, TRAINERS["UNetSharpTrainer"])
+    assert cls is not TRAINERS["UNetSharpTrainer"]
+    assert trainer_class(name) is cls
+    assert pickle.loads(pickle.dumps(cls)) is cls
+    assert make(name).output_folder == str(
+        Path(make("UNetSharpTrainer").output_folder_base).with_name(f"{name}__HandMadePlans__tiny") / "fold_0"
+    )
+
+
+def test_numbers_reach_the_trainer() -> None:
+    trainer = make("VNetSharpTrainer_30epochs_20iterations")
+    assert trainer.num_epochs == 30
+    assert trainer.num_iterations_per_epoch == 20
+    assert trainer.num_val_iterations_per_epoch == 4
+    assert make("VNetSharpTrainer_3iterations").num_val_iterations_per_epoch == 1
+
+
+def test_length_is_that_of_nnunet_otherwise() -> None:
+    stock = nnUNetTrainer(make_plans(3), "tiny", 0, make_dataset_json(), CPU)
+    trainer = make("VNetSharpTrainer_DiceCE")
+    for attribute in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every"):
+        assert getattr(trainer, attribute) == getattr(stock, attribute)
+
+
+@pytest.mark.parametrize(("epochs", "save_every"), [(1, 1), (10, 1), (100, 5), (2000, 50)])
+def test_short_training_is_saved_more_often(epochs: int, save_every: int) -> None:
+    assert make(f"UNetTrainer_{epochs}epochs").save_every == save_every
+
+
+@pytest.mark.parametrize(
+    ("option", "axes"), [("", (0, 1, 2)), ("_NoMirroring", None), ("_onlyMirror01", (0, 1)), ("_NoDA", None)]
+)
+@pytest.mark.parametrize("name", ["UNetSharpTrainer", "PlainConvUNetTrainer"])
+def test_mirroring_at_inference(name: str, option: str, axes: tuple[int, ...] | None) -> None:
+    trainer = make(name + option)
+    *_, mirrored = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert mirrored == axes
+    assert trainer.inference_allowed_mirroring_axes == axes
+
+
+def test_loss_and_supervision_options() -> None:
+    def losses(name: str) -> tuple[str, bool]:
+        trainer = make(name)
+        trainer.initialize()
+        inner = getattr(trainer.loss, "loss", trainer.loss)
+        return type(inner).__name__, trainer.enable_deep_supervision
+
+    assert losses("UNetSharpTrainer") == ("HybridLoss", True)
+    assert losses("UNetSharpTrainer_DiceCE") == ("DC_and_CE_loss", True)
+    assert losses("UNetSharpTrainer_noDS") == ("HybridLoss", False)
+    assert losses("UNetSharpTrainer_DiceCE_noDS") == ("DC_and_CE_loss", False)
+    assert losses("PlainConvUNetTrainer_noDS") == ("DC_and_CE_loss", False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "UNetSharpTrainer_4epochs_6iterations_DiceCE_noDS_NoMirroring",
+        "UNetSharpTrainer_NoMirroring_noDS_DiceCE_6iterations_4epochs",
+    ],
+)
+def test_options_combine_in_any_order(name: str) -> None:
+    trainer = make(name)
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert trainer.__class__.__name__ == name
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (4, 6)
+    assert (trainer.recipe, trainer.enable_deep_supervision) == ("nnunet", False)
+    assert trainer.inference_allowed_mirroring_axes is None
+
+
+@pytest.mark.parametrize(
+    "word", ["bogus", "0epochs", "05epochs", "-1epochs", "epochs", "5 epochs", "1e3epochs", "5Epochs", "dicece", ""]
+)
+def test_unknown_option_is_named_beside_those_that_exist(word: str) -> None:
+    message = error_of(f"UNetSharpTrainer_5iterations_{word}")
+    assert f"no option _{word};" in message
+    assert all(f"_{option.spelling}" in message for option in OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("5epochs", "5epochs"), ("5epochs", "6epochs"), ("noDS", "noDS"), ("NoMirroring", "NoDA"), ("NoDA", "DA5")],
+)
+def test_repeated_and_contradictory_options_are_named(first: str, second: str) -> None:
+    message = error_of(f"VNetSharpTrainer_{first}_DiceCE_{second}")
+    assert f"_{first} and _{second}" in message
+    assert "keep one" in message
+
+
+@pytest.mark.parametrize("name", ["PlainConvUNetTrainer_DiceCE", "ResidualEncoderUNetTrainer_5epochs_DiceCE"])
+def test_option_without_effect_is_named(name: str) -> None:
+    message = error_of(name)
+    assert "_DiceCE" in message
+    assert "leave it out" in message
+
+
+@pytest.mark.parametrize("name", ["", "nnUNetTrainer", "SomebodysTrainer_5epochs", "UNetSharp", "unetsharptrainer"])
+def test_other_trainers_are_unknown(name: str) -> None:
+    with pytest.raises(UnknownTrainer, match="UNetSharpTrainer, VNetSharpTrainer") as caught:
+        trainer_class(name)
+    assert str(caught.value).startswith(name.split("_")[0])

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hand_made import DATASET, make_batch, make_dataset_json, make_plans, make_trainer
+
+from nnunet_archs.scripts.path import discovery_folder
+from nnunet_archs.trainers.names import TRAINERS, trainer_class
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def with_one_stage(plans: dict[str, Any]) -> None:
+    plans["configurations"] = make_plans(3, n_stages=1)["configurations"]
+
+
+def with_indivisible_patch(plans: dict[str, Any]) -> None:
+    plans["configurations"]["tiny"]["patch_size"] = [8, 18, 16]
+
+
+def with_flat_patch(plans: dict[str, Any]) -> None:
+    plans["configurations"]["tiny"]["patch_size"] = [16, 16]
+
+
+def with_features(*features: int) -> Change:
+    def change(plans: dict[str, Any]) -> None:
+        plans["configurations"]["tiny"]["architecture"]["arch_kwargs"]["features_per_stage"] = list(features)
+
+    return change
+
+
+REFUSED: dict[str, tuple[Change, list[str]]] = {
+    "one stage": (with_one_stage, ["n_stages=1", "at least 2", "larger patch"]),
+    "indivisible patch": (with_indivisible_patch, ["[8, 18, 16]", "HandMadePlans/tiny", "axis 1", "by 4", "20"]),
+    "flat patch": (with_flat_patch, ["patch_size=[16, 16]", "2 axes", "3 axes"]),
+    "few features": (with_features(4, 8), ["features_per_stage", "2 entries", "n_stages=3", "one a stage"]),
+    "many features": (with_features(4, 8, 8, 8), ["features_per_stage", "4 entries", "n_stages=3", "one a stage"]),
+    "no features": (with_features(4, 0, 8), ["features_per_stage=[4, 0, 8]", "at least 1"]),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+@pytest.mark.parametrize("name", sorted(TRAINERS))
+def test_plans_that_cannot_be_trained(name: str, reason: str) -> None:
+    change, said = REFUSED[reason]
+    plans = make_plans(3)
+    cls = trainer_class(name)
+    assert cls.check_plans(plans, "tiny", make_dataset_json())[0] == 0
+    change(plans)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the message is looked at below)
+        cls.check_plans(plans, "tiny", make_dataset_json())
+    message = str(caught.value)
+    assert "\n" not in message
+    for words in said:
+        assert words in message
+
+
+def test_refusal_ends_the_command_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = make_plans(3)
+    with_indivisible_patch(plans)
+    with pytest.raises(SystemExit) as end:
+        trainer_class("UNetSharpTrainer")(plans, "tiny", 0, make_dataset_json(), torch.device("cpu"))
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("nnunet-archs: error: patch_size=[8, 18, 16]")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+def test_refusal_by_nnunets_own_command(tmp_path: Path) -> None:
+    # the fixture has set nnU-Net's folders, below tmp_path
+    folder = tmp_path / "preprocessed" / DATASET
+    plans = make_plans(3)
+    del plans["continue_training"]
+    with_one_stage(plans)
+    (folder / "HandMadePlans.json").write_text(json.dumps(plans))
+    (folder / "dataset.json").write_text(json.dumps(make_dataset_json()))
+    train = Path(sys.executable).with_name("nnUNetv2_train")
+    trainer = ["-tr", "VNetSharpTrainer_5epochs", "-p", "HandMadePlans", "-device", "cpu"]
+    result = subprocess.run(
+        [train, DATASET, "tiny", "0", *trainer],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "nnUNet_extTrainer": discovery_folder()},
+    )
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("nnunet-archs: error: ")]
+    assert "n_stages=1" in line
+    assert not (tmp_path / "results").exists()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def run_epoch(output: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An epoch of two iterations with its validation; what it wrote to stderr."""
+    trainer = make_trainer("UNetTrainer_2iterations", make_plans(2))
+    batch = make_batch(trainer)
+    monkeypatch.setattr(sys, "stderr", output)
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    trainer.on_train_epoch_end([trainer.train_step(batch) for _ in range(2)])
+    with torch.no_grad():
+        trainer.on_validation_epoch_start()
+        trainer.on_validation_epoch_end([trainer.validation_step(batch)])
+    return output.getvalue()
+
+
+def test_progress_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = run_epoch(Terminal(), monkeypatch)
+    assert "Epoch 0 training:" in written
+    assert "/2 [" in written
+    assert "Epoch 0 validation:" in written
+    # each bar is wiped when its epoch ends
+    assert written.split("\r")[-1].strip() == ""
+
+
+def test_no_progress_bar_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_epoch(io.StringIO(), monkeypatch) == ""

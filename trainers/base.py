@@ -72,23 +72,7 @@ class PaperTrainer(nnUNetTrainer):
         """
         manager = PlansManager(plans)
         chosen = manager.get_configuration(configuration)
-        # nnU-Net's own networks are held to the same rules, which they would fail with an assertion, or not at all
-        planned, classes = chosen.network_arch_init_kwargs, chosen.network_arch_init_kwargs_req_import
-        arch_kwargs = {field.name: planned[field.name] for field in fields(Topology) if field.name in planned}
-        imported = {key: pydoc.locate(planned[key]) for key in classes if key in arch_kwargs and planned[key]}
-        topology = Topology(**{**arch_kwargs, **imported})
-        if len(chosen.patch_size) != topology.dim:
-            raise ValueError(
-                f"patch_size={list(chosen.patch_size)} of {manager.plans_name}/{configuration} has "
-                f"{len(chosen.patch_size)} axes, its network {topology.dim} axes; give the patch as many"
-            )
-        for axis, (size, stride) in enumerate(zip(chosen.patch_size, topology.total_stride, strict=True)):
-            if size % stride:
-                raise ValueError(
-                    f"patch_size={list(chosen.patch_size)} of {manager.plans_name}/{configuration}: axis {axis} is "
-                    f"not divisible by {stride}, the product of its strides; plan with "
-                    f"{-(-size // stride) * stride} there, or with fewer strides"
-                )
+        check_patch(chosen, f"{manager.plans_name}/{configuration}")
         with torch.device("meta"):
             network = cls.build_network_architecture(
                 manager,
@@ -126,8 +110,8 @@ class PaperTrainer(nnUNetTrainer):
         """The network: from the plan's arguments where the plan names this class, else from its topology alone."""
         kwargs = configuration_manager.network_arch_init_kwargs
         if pydoc.locate(configuration_manager.network_arch_class_name) is not cls.network_class:
-            topology = {field.name: kwargs[field.name] for field in fields(Topology) if field.name in kwargs}
-            kwargs = {**topology, **cls.missing_in_plans(len(configuration_manager.pool_op_kernel_sizes))}
+            n_stages = len(configuration_manager.pool_op_kernel_sizes)
+            kwargs = {**topology_kwargs(configuration_manager), **cls.missing_in_plans(n_stages)}
         return get_network_from_plans(
             f"{cls.network_class.__module__}.{cls.network_class.__qualname__}",
             {**kwargs, **cls.network_options()},
@@ -196,6 +180,34 @@ class PaperTrainer(nnUNetTrainer):
         self.progress.set_postfix(loss=f"{float(result['loss']):.4f}", refresh=False)
         self.progress.update()
         return result
+
+
+def topology_kwargs(configuration: ConfigurationManager) -> dict[str, Any]:
+    """The topology among the arguments that a plan gives its network, as the plan spells it."""
+    kwargs = configuration.network_arch_init_kwargs
+    return {field.name: kwargs[field.name] for field in fields(Topology) if field.name in kwargs}
+
+
+def check_patch(configuration: ConfigurationManager, name: str) -> None:
+    """Check a plan's topology and its patch, whichever network is built: nnU-Net's own check neither.
+
+    Raises:
+        ValueError: for a topology that cannot work, or a patch that its strides do not divide.
+    """
+    classes = configuration.network_arch_init_kwargs_req_import
+    planned = topology_kwargs(configuration).items()
+    topology = Topology(**{key: pydoc.locate(value) if key in classes and value else value for key, value in planned})
+    patch = list(configuration.patch_size)
+    if len(patch) != topology.dim:
+        raise ValueError(
+            f"patch_size={patch} of {name} has {len(patch)} axes, its network {topology.dim} axes; plan again"
+        )
+    for axis, (size, stride) in enumerate(zip(patch, topology.total_stride, strict=True)):
+        if size % stride:
+            raise ValueError(
+                f"patch_size={patch} of {name}: axis {axis} is not divisible by {stride}, the product of its strides; "
+                f"plan with {-(-size // stride) * stride} there, or with fewer strides"
+            )
 
 
 def check_folders() -> None:

@@ -162,9 +162,7 @@ def data_folder(variable: str) -> Iterator[Finding]:
         # Training only reads the images, and they often lie on a shared, read-only disk.
         bad: Literal["warn", "fix"] = "warn" if variable == "nnUNet_raw" else "fix"
         if problem:
-            yield Finding(
-                bad, variable, f"{free}, but not writable ({problem}): chmod u+w, or another folder"
-            )
+            yield Finding(bad, variable, f"{free}, but not writable ({problem}): chmod u+w, or another folder")
         else:
             yield Finding("ok", variable, free)
 

@@ -2,8 +2,6 @@
 
 import os
 
-import pytest
-
 os.environ.update(
     # nnU-Net's worker processes import torch anew, 0.9 GB each
     nnUNet_def_n_proc="1",
@@ -13,13 +11,3 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     OMP_WAIT_POLICY="PASSIVE",
 )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if not config.pluginmanager.hasplugin("xdist"):
-        config.addinivalue_line("markers", "xdist_group(name): tests that one process runs, with pytest-xdist")
-    elif hasattr(config, "workerinput"):
-        config.option.loadgroup = True
-    elif config.getoption("dist") == "load":
-        # `-n 2` alone: tests that depend on one another stay together
-        config.option.dist = "loadgroup"

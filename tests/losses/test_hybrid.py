@@ -115,9 +115,7 @@ def value_and_gradient(loss: torch.nn.Module, logits: Tensor, target: Tensor) ->
 
 
 KINDS = [(2, False), (4, False), (1, True), (3, True)]
-kinds = pytest.mark.parametrize(
-    ("channels", "regions"), KINDS, ids=["2 labels", "4 labels", "1 region", "3 regions"]
-)
+kinds = pytest.mark.parametrize(("channels", "regions"), KINDS, ids=["2 labels", "4 labels", "1 region", "3 regions"])
 ignoring = pytest.mark.parametrize("ignore", [False, True], ids=["all valid", "ignore"])
 
 
@@ -134,9 +132,7 @@ def test_equals_the_equations(
     logits, target = example(channels, spatial, regions=regions, ignore=ignore)
     loss = loss_of(regions=regions, ignore=ignore, batch_dice=batch_dice)
     batch = compare(logits, target, regions=regions, ignore_label=loss.ignore_label)
-    terms = reference(
-        logits.double().numpy(), target.numpy(), regions=regions, ignore=ignore, batch_dice=batch_dice
-    )
+    terms = reference(logits.double().numpy(), target.numpy(), regions=regions, ignore=ignore, batch_dice=batch_dice)
     found = {"focal": focal(batch), "dice": loss.dice(batch), "lovasz": lovasz_hinge(batch)}
     assert {k: v.item() for k, v in found.items()} == pytest.approx(terms, rel=1e-5)
     assert loss(logits, target).item() == pytest.approx(hybrid(terms), rel=1e-5)
@@ -144,9 +140,7 @@ def test_equals_the_equations(
 
 @kinds
 @ignoring
-def test_gradient_equals_finite_differences_of_the_equations(
-    channels: int, regions: bool, ignore: bool
-) -> None:
+def test_gradient_equals_finite_differences_of_the_equations(channels: int, regions: bool, ignore: bool) -> None:
     logits, target = example(channels, (4, 5), regions=regions, ignore=ignore, seed=1)
     _, gradient = value_and_gradient(loss_of(regions=regions, ignore=ignore), logits, target)
     assert gradient.abs().max() > 1e-2
@@ -168,9 +162,7 @@ def test_absent_classes_follow_the_equations_too(channels: int, regions: bool, i
     logits, target = example(channels, (5, 6), regions=regions, ignore=ignore)
     target[0, :channels] = 0  # nothing in the first sample, and no voxel of it ignored but by a region's mask
     loss = loss_of(regions=regions, ignore=ignore)
-    terms = reference(
-        logits.double().numpy(), target.numpy(), regions=regions, ignore=ignore, batch_dice=False
-    )
+    terms = reference(logits.double().numpy(), target.numpy(), regions=regions, ignore=ignore, batch_dice=False)
     assert loss(logits, target).item() == pytest.approx(hybrid(terms), rel=1e-5)
 
 
@@ -229,9 +221,7 @@ def test_softmax_disregards_a_constant() -> None:
 @kinds
 @pytest.mark.parametrize("batch_dice", [False, True], ids=["sample Dice", "batch Dice"])
 @pytest.mark.parametrize("rubbish", [-50.0, 1e30, math.inf, math.nan])
-def test_ignored_voxels_have_no_influence(
-    channels: int, regions: bool, batch_dice: bool, rubbish: float
-) -> None:
+def test_ignored_voxels_have_no_influence(channels: int, regions: bool, batch_dice: bool, rubbish: float) -> None:
     logits, target = example(channels, (5, 6), regions=regions, ignore=True)
     loss = loss_of(regions=regions, ignore=True, batch_dice=batch_dice)
     value, gradient = value_and_gradient(loss, logits, target)
@@ -371,9 +361,7 @@ def test_gpu_equals_cpu(channels: int, regions: bool, ignore: bool) -> None:
 
 
 def _dice_of_one_process(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     logits, target = example(3, (5, 6), regions=False, ignore=True)
     loss = HybridLoss(ignore_label=IGNORE, batch_dice=True, ddp=True)
     own = slice(rank, rank + 1)
@@ -386,8 +374,6 @@ def _dice_of_one_process(rank: int, folder: str) -> None:
 def test_batch_dice_spans_processes(tmp_path: Path) -> None:
     spawn(_dice_of_one_process, (str(tmp_path),), nprocs=2)
     logits, target = example(3, (5, 6), regions=False, ignore=True)
-    whole = HybridLoss(ignore_label=IGNORE, batch_dice=True).dice(
-        compare(logits, target, ignore_label=IGNORE)
-    )
+    whole = HybridLoss(ignore_label=IGNORE, batch_dice=True).dice(compare(logits, target, ignore_label=IGNORE))
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), whole)

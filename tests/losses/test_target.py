@@ -37,9 +37,7 @@ def test_regions_leave_their_ignore_channel() -> None:
 @pytest.mark.parametrize("channels", [2, 3, 5])
 def test_foreground_logit_is_the_logit_of_the_probability(channels: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    batch = compare(
-        torch.randn(2, channels, 4, 4, generator=generator), torch.zeros(2, 1, 4, 4, dtype=torch.int16)
-    )
+    batch = compare(torch.randn(2, channels, 4, 4, generator=generator), torch.zeros(2, 1, 4, 4, dtype=torch.int16))
     torch.testing.assert_close(batch.foreground_logit.sigmoid(), batch.foreground_probability)
 
 
@@ -64,13 +62,9 @@ def test_foreground_logit_survives_saturation() -> None:
         ((2, 3, 4, 4), True, 7),  # none, where one was announced
     ],
 )
-def test_a_target_that_does_not_fit_is_refused(
-    shape: tuple[int, ...], regions: bool, ignore_label: int | None
-) -> None:
+def test_a_target_that_does_not_fit_is_refused(shape: tuple[int, ...], regions: bool, ignore_label: int | None) -> None:
     with pytest.raises(ValueError, match="does not fit logits of shape"):
-        compare(
-            torch.zeros(2, 3, 4, 4), torch.zeros(shape).bool(), regions=regions, ignore_label=ignore_label
-        )
+        compare(torch.zeros(2, 3, 4, 4), torch.zeros(shape).bool(), regions=regions, ignore_label=ignore_label)
 
 
 @pytest.mark.parametrize("label", [3, -1])

@@ -60,9 +60,7 @@ def test_every_trainer_is_found(name: str) -> None:
     assert search(name) is names.trainer_class(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["SomebodysTrainer", "SomebodysTrainer_5epochs", "nnUNetTrainer", "Dataset", "x"]
-)
+@pytest.mark.parametrize("name", ["SomebodysTrainer", "SomebodysTrainer_5epochs", "nnUNetTrainer", "Dataset", "x"])
 def test_names_of_others_are_left_to_others(module: ModuleType, name: str) -> None:
     assert not hasattr(module, name)
 

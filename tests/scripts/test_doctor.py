@@ -32,9 +32,7 @@ def test_sound_installation(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert printed.err == ""
     lines = printed.out.splitlines()
     assert {line.split()[0] for line in lines} <= {"ok", "warn"}
-    assert {"Python", "torch", "nnunetv2", "nnUNet_extTrainer", *FOLDERS, "CPU"} <= {
-        line.split()[1] for line in lines
-    }
+    assert {"Python", "torch", "nnunetv2", "nnUNet_extTrainer", *FOLDERS, "CPU"} <= {line.split()[1] for line in lines}
     assert all(not list((tmp_path / name).iterdir()) for name in FOLDERS)
 
 
@@ -58,9 +56,7 @@ def test_a_check_that_breaks_is_a_finding() -> None:
 
 
 def test_missing_dependency_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        doctor, "requires", lambda _: ["no-such-distribution>=1", 'pytest>=99; extra == "test"']
-    )
+    monkeypatch.setattr(doctor, "requires", lambda _: ["no-such-distribution>=1", 'pytest>=99; extra == "test"'])
     (finding,) = findings("dependencies")
     assert finding == ("fix", "no-such-distribution", 'not installed: pip install "no-such-distribution>=1"')
 

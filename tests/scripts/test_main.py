@@ -97,8 +97,6 @@ def test_closed_pipe_leaves_no_traceback(argument: str) -> None:
     os.close(read)
     command = [sys.executable, "-m", "nnunet_archs.scripts.main", argument]
     # Buffered, as usual: argparse itself swallows an error at once.
-    result = subprocess.run(
-        command, stdout=write, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": ""}
-    )
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": ""})
     os.close(write)
     assert (result.returncode, result.stderr) == (141, b"")

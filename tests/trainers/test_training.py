@@ -168,3 +168,17 @@ def test_network_named_in_the_plans_is_built_with_its_own_arguments() -> None:
     textbook = make_trainer("UNetSharpTrainer", deepcopy(plans)).network
     assert {module.fusion for module in textbook.modules() if hasattr(module, "fusion")} == {"textbook"}
     assert {module.fusion for module in exact.modules() if hasattr(module, "fusion")} == {"exact"}
+
+
+@each_dimension
+def test_stock_trainer_trains_a_network_named_in_the_plans(n_axes: int) -> None:
+    plans = make_plans(n_axes)
+    architecture = plans["configurations"]["tiny"]["architecture"]
+    architecture["network_class_name"] = "nnunet_archs.networks.unet_sharp.UNetSharp"
+    del architecture["arch_kwargs"]["n_conv_per_stage"], architecture["arch_kwargs"]["n_conv_per_stage_decoder"]
+    torch.manual_seed(0)
+    trainer = nnUNetTrainer(plans, "tiny", 0, make_dataset_json(), torch.device("cpu"))
+    trainer.initialize()
+    losses = train(trainer, make_batch(trainer), 12)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.95 * losses[0]

@@ -58,7 +58,7 @@ class PaperTrainer(nnUNetTrainer):
             # nnU-Net's proportion of training to validation
             self.num_val_iterations_per_epoch = max(1, self.iterations // 5)
             self.num_iterations_per_epoch = self.iterations
-        # a stopped run loses at most a twentieth of the training
+        # a stopped run loses at most a twentieth of the training, or an epoch
         self.save_every = max(1, min(self.save_every, self.num_epochs // 20))
         # one output is no deep supervision, and nnU-Net's weight of it would be 0 / 0
         self.enable_deep_supervision = len(self.branch_stages) > 1
@@ -71,6 +71,9 @@ class PaperTrainer(nnUNetTrainer):
             ValueError: for a topology or a patch that this network cannot take.
         """
         manager = PlansManager(plans)
+        if configuration not in manager.available_configurations:
+            known = ", ".join(manager.available_configurations)
+            raise ValueError(f"configuration {configuration}: {manager.plans_name} has {known}; train one of these")
         chosen = manager.get_configuration(configuration)
         check_patch(chosen, f"{manager.plans_name}/{configuration}")
         with torch.device("meta"):
@@ -115,7 +118,7 @@ class PaperTrainer(nnUNetTrainer):
         return get_network_from_plans(
             f"{cls.network_class.__module__}.{cls.network_class.__qualname__}",
             {**kwargs, **cls.network_options()},
-            configuration_manager.network_arch_init_kwargs_req_import,
+            [key for key in configuration_manager.network_arch_init_kwargs_req_import if key in kwargs],
             num_input_channels,
             num_output_channels,
             deep_supervision=enable_deep_supervision,
@@ -130,8 +133,9 @@ class PaperTrainer(nnUNetTrainer):
 
     @override
     def _build_loss(self) -> nn.Module:
-        if self.recipe == "nnunet" or self.paper_loss is None:
+        if self.recipe == "nnunet":
             return super()._build_loss()
+        assert self.paper_loss is not None
         loss = self.paper_loss(
             regions=self.label_manager.has_regions,
             ignore_label=self.label_manager.ignore_label,
@@ -208,6 +212,11 @@ def check_patch(configuration: ConfigurationManager, name: str) -> None:
                 f"patch_size={patch} of {name}: axis {axis} is not divisible by {stride}, the product of its strides; "
                 f"plan with {-(-size // stride) * stride} there, or with fewer strides"
             )
+    if tuple(patch) == topology.total_stride:
+        raise ValueError(
+            f"patch_size={patch} of {name} leaves one voxel at the deepest stage, which cannot be normalised; plan "
+            "with a larger patch, or with fewer strides"
+        )
 
 
 def check_folders() -> None:
@@ -216,7 +225,7 @@ def check_folders() -> None:
     Raises:
         ValueError: if `nnUNet_results` is not set.
     """
-    if not nnUNet_results.is_set():
+    if not nnUNet_results.get():
         raise ValueError("nnUNet_results is not set: trained models go there; export nnUNet_results=FOLDER")
 
 

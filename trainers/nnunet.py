@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from .base import PaperTrainer
@@ -19,6 +20,24 @@ class BaselineTrainer(PaperTrainer):
     def network_options(cls) -> dict[str, Any]:
         """None: a plan that names the network decides all of it."""
         return {}
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """The network; without deep supervision, the heads that it then has for nothing are frozen."""
+        network = super().build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+        )
+        if cls.without_supervision:
+            # DDP would wait for their gradients
+            network.decoder.seg_layers[:-1].requires_grad_(False)
+        return network
 
     @classmethod
     def supervised_stages(cls, network: nn.Module, n_stages: int) -> tuple[int, ...]:

@@ -84,8 +84,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def taps_first(in_size: Sequence[int], out_size: Sequence[int], weight: Tensor) -> bool:
     """Whether `fuse` takes fewer multiply-adds than upsampling first.
 
-    At a factor of 4 or more it always does, and is faster in proportion. At 2 it does in 3D up to large patches, where
-    it is about as fast on CPU cores and keeps less for backward; on large planes its dense contractions cost more.
+    At a factor of 4 or more it nearly always does, and is faster in proportion. At 2 it does in 3D up to large patches,
+    where it is about as fast on CPU cores and keeps less for backward. On large planes of few channels its dense
+    contractions cost more.
     """
     out_channels, in_channels, *kernel = weight.shape
     pointwise = in_channels * out_channels * math.prod(kernel)

@@ -9,10 +9,13 @@ Table 1: the V-Net forms put the same decoders on V-Net's encoder.
 
 Where this departs from the paper or settles what it leaves open:
 
-- Normalisation and activation are the plan's. The paper has BatchNorm and ReLU.
+- Normalisation and activation are the plan's, V-Net's encoder apart, which keeps its PReLU. The paper has BatchNorm and
+  ReLU.
 - Eq. 1 is taken at every node with j >= 2; `wiring="table"` leaves links out as Table 1's counts ask.
 - The ReLU after each supervised head (section 2.2) is left out: it would forbid logits below 0.
 - Upsampling is linear with corners aligned, by each stage's strides.
+- Targets of lower resolution are nnU-Net's, nearest neighbours; Figure 2 pools the maximum.
+- Not here: the classification-guided modules (section 2.3), pruning (2.4), and the mean over branches at inference.
 """
 
 from __future__ import annotations
@@ -55,6 +58,8 @@ class GridNetwork(SegmentationNetwork):
         fusion: Fusion = "exact",
         **topology_kwargs: Unpack[TopologyKwargs],
     ) -> None:
+        if foreign := sorted(topology_kwargs.keys() - TopologyKwargs.__annotations__.keys()):
+            raise ValueError(f"{type(self).__name__} takes no {', '.join(foreign)}; leave that out of its arguments")
         topology = Topology(**cast(Any, topology_kwargs))
         branches = self.branches(topology.last, supervision)
         super().__init__(topology, branch_stages=tuple(i for i, _ in branches), deep_supervision=deep_supervision)

@@ -1,10 +1,13 @@
 """What every network promises, whichever paper it is from."""
 
 import copy
+import math
 from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
@@ -32,13 +35,16 @@ TOPOLOGIES = {
 
 def topology(name):
     strides, size = TOPOLOGIES[name]
-    dim = len(size)
     kernel = [1, 3, 3] if name == "3d-anisotropic" else 3
-    return size, {
+    return size, arguments(len(size), strides, [kernel] + [3] * (len(strides) - 1))
+
+
+def arguments(dim, strides, kernels):
+    return {
         "n_stages": len(strides),
         "features_per_stage": [2 + i for i in range(len(strides))],
         "conv_op": nn.Conv2d if dim == 2 else nn.Conv3d,
-        "kernel_sizes": [kernel] + [3] * (len(strides) - 1),
+        "kernel_sizes": kernels,
         "strides": strides,
         "conv_bias": True,
         "norm_op": nn.InstanceNorm2d if dim == 2 else nn.InstanceNorm3d,
@@ -49,7 +55,10 @@ def topology(name):
 
 
 def build(network, name, **options):
-    size, kwargs = topology(name)
+    return build_from(network, *topology(name), **options)
+
+
+def build_from(network, size, kwargs, **options):
     torch.manual_seed(0)
     built = network(input_channels=2, num_classes=3, **kwargs, **options)
     built.apply(built.initialize)
@@ -94,17 +103,55 @@ class TestContract:
             assert torch.equal(off(x), on(x)[0])
 
     def test_exact_and_textbook_fusion_are_one_function(self, network, name):
-        exact, x = build(network, name, supervision="paper", deep_supervision=True)
-        textbook, _ = build(network, name, supervision="paper", deep_supervision=True, fusion="textbook")
-        textbook.load_state_dict(exact.state_dict())
-        x = x.double()
-        results = []
-        for net in (exact.double(), textbook.double()):
-            outputs = net(x)
-            sum((y * torch.arange(y.numel()).view_as(y).cos()).mean() for y in outputs).backward()
-            results.append([*outputs, *(parameter.grad for parameter in net.parameters())])
-        for a, b in zip(*results, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+        assert_fusions_agree(network, *topology(name))
+
+
+def assert_fusions_agree(network, size, kwargs):
+    options = {"supervision": "paper", "deep_supervision": True}
+    exact, x = build_from(network, size, kwargs, **options)
+    textbook, _ = build_from(network, size, kwargs, **options, fusion="textbook")
+    textbook.load_state_dict(exact.state_dict())
+    x = x.double()
+    results = []
+    for net in (exact.double(), textbook.double()):
+        outputs = net(x)
+        sum((y * torch.arange(y.numel()).view_as(y).cos()).mean() for y in outputs).backward()
+        results.append([*outputs, *(parameter.grad for parameter in net.parameters())])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@st.composite
+def random_topologies(draw):
+    """An image's size and a network's topology, any stride and kernel an axis."""
+    dim, n_stages = draw(st.sampled_from([2, 3])), draw(st.integers(2, 4))
+    steps = st.lists(st.sampled_from([1, 2, 3] if n_stages < 4 else [1, 2]), min_size=dim, max_size=dim)
+    strides = [[1] * dim] + [draw(steps) for _ in range(n_stages - 1)]
+    kernels = [draw(st.lists(st.sampled_from([1, 3]), min_size=dim, max_size=dim)) for _ in range(n_stages)]
+    # more than one voxel at the deepest stage: it could not be normalised
+    size = [int(math.prod(axis)) * (1 + (i == 0)) for i, axis in enumerate(zip(*strides, strict=True))]
+    return size, arguments(dim, strides, kernels)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(network=st.sampled_from(NETWORKS), case=random_topologies())
+def test_fusions_agree_on_random_topologies(network, case):
+    assert_fusions_agree(network, *case)
+
+
+@pytest.mark.parametrize("n_stages", range(5, 9))
+@pytest.mark.parametrize("network", NETWORKS)
+def test_deep_3d_networks_have_their_shapes(network, n_stages):
+    # too large to run here: shapes alone, on the meta device
+    strides = [[1, 1, 1]] + [[1, 2, 2]] + [[2, 2, 2]] * (n_stages - 2)
+    size = [math.prod(axis) * 2 for axis in zip(*strides, strict=True)]
+    with torch.device("meta"):
+        net, x = build_from(network, size, arguments(3, strides, 3), supervision="paper", deep_supervision=True)
+        outputs = net(x)
+    assert len(outputs) == len(net.branch_stages)
+    for y, stage in zip(outputs, net.branch_stages, strict=True):
+        reached = [math.prod(axis) for axis in zip(*strides[: stage + 1], strict=True)]
+        assert list(y.shape[2:]) == [n // s for n, s in zip(size, reached, strict=True)]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -145,8 +192,10 @@ class TestInUse:
         net, x = build(network, name, supervision="paper", deep_supervision=True)
         torch._dynamo.reset()
         compiled = torch.compile(net, backend="eager", fullgraph=True)
-        for a, b in zip(compiled(x), net(x), strict=True):
-            torch.testing.assert_close(a, b)
+        # the batch of nnU-Net's prediction, and its switching of the supervision
+        for batch, supervised in ((2, True), (1, False), (1, True)):
+            net.decoder.deep_supervision = supervised
+            torch.testing.assert_close(compiled(x[:batch]), net(x[:batch]))
 
     def test_survives_a_deep_copy(self, network):
         net, x = build(network, "3d")
@@ -198,5 +247,5 @@ def test_refusals(change, message):
 
 def test_an_argument_of_another_network_is_refused():
     _, kwargs = topology("2d")
-    with pytest.raises(TypeError, match="n_conv_per_stage"):
+    with pytest.raises(ValueError, match="UNetSharp takes no n_conv_per_stage; leave that out"):
         networks.UNetSharp(input_channels=1, num_classes=2, n_conv_per_stage=2, **kwargs)

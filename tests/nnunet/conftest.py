@@ -1,6 +1,5 @@
 import pytest
-from filelock import FileLock
-from tiny_dataset import CONFIGURATIONS, ID, PLANS, Home, write_raw_dataset, write_tiny_plans
+from tiny_dataset import CONFIGURATIONS, ID, PLANS, Home, write_raw_dataset, write_splits, write_tiny_plans
 
 
 @pytest.fixture(scope="session")
@@ -10,13 +9,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     if hasattr(request.config, "workerinput"):
         folder = folder.parent
     home = Home(folder / "nnunet_home")
-    ready = home.root / "ready"
-    with FileLock(folder / "nnunet_home.lock"):
-        if not ready.exists():
-            write_raw_dataset(home.raw)
-            home.run("nnUNetv2_plan_and_preprocess", "-d", ID, "--verify_dataset_integrity", "--no_pp", "-npfp", 1)
-            write_tiny_plans(home.preprocessed)
-            one_each = ["-np", *[1] * len(CONFIGURATIONS)]
-            home.run("nnUNetv2_preprocess", "-d", ID, "-plans_name", PLANS, "-c", *CONFIGURATIONS, *one_each)
-            ready.touch()
+    home.once("preprocessed", lambda: prepare(home))
     return home
+
+
+def prepare(home: Home) -> None:
+    write_raw_dataset(home.raw)
+    home.run("nnUNetv2_plan_and_preprocess", "-d", ID, "--verify_dataset_integrity", "--no_pp", "-npfp", 1)
+    write_tiny_plans(home.preprocessed)
+    write_splits(home.preprocessed)
+    one_each = ["-np", *[1] * len(CONFIGURATIONS)]
+    home.run("nnUNetv2_preprocess", "-d", ID, "-plans_name", PLANS, "-c", *CONFIGURATIONS, *one_each)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,47 +25,31 @@ FOLDS = [0, 1]
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.slow
-one_process = pytest.mark.xdist_group("commands")
-cascade_process = pytest.mark.xdist_group("cascade")
 
 
-@dataclass(frozen=True)
-class Interrupted:
-    """A run that was killed within its second epoch, and the run that went on from it."""
-
-    returncode: int
-    log: str
-    checkpoint: dict[str, Any]
-    files: set[str]
-    log_after: str
-    checkpoint_after: dict[str, Any]
+def train_fold(home: Home, model: str, fold: int) -> Path:
+    """A trained and validated fold's folder; fold 0 of 2d was interrupted."""
+    if (model, fold) == ("2d", 0):
+        home.once("interrupted", lambda: interrupt_and_resume(home))
+    else:
+        home.once(f"{model}_{fold}", lambda: home.train(TRAINER, model, fold, "--npz"))
+    return home.results(TRAINER, model, fold)
 
 
-@pytest.fixture(scope="module")
-def interrupted(home: Home) -> Interrupted:
+def interrupt_and_resume(home: Home) -> None:
+    """Kill a training in its second epoch, keep its folder as it was then, and let nnU-Net go on from it."""
     folder = home.results(TRAINER, "2d", 0)
     process = home.start("nnUNetv2_train", ID, "2d", 0, "-tr", TRAINER, "-p", PLANS, "-device", "cpu", "--npz")
     try:
-        wait_for_line(r"Epoch 1 *$", folder)
+        end = time.monotonic() + LIMIT
+        while "1" not in epochs_in(read_logs(folder)) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
     finally:
         process.kill()
     printed, _ = process.communicate()
-    log = read_logs(folder)
-    assert log, printed
-    files = {file.name for file in folder.iterdir()}
-    checkpoint = torch.load(folder / "checkpoint_latest.pth", weights_only=False)
+    assert process.returncode == -signal.SIGKILL, printed
+    shutil.copytree(folder, home.root / "killed")
     home.train(TRAINER, "2d", 0, "--c", "--npz")
-    log_after = read_logs(folder).removeprefix(log)
-    checkpoint_after = torch.load(folder / "checkpoint_final.pth", weights_only=False)
-    return Interrupted(process.returncode, log, checkpoint, files, log_after, checkpoint_after)
-
-
-def wait_for_line(pattern: str, folder: Path) -> None:
-    """Wait until a line of the training log matches."""
-    end = time.monotonic() + LIMIT
-    while not re.search(pattern, read_logs(folder), re.MULTILINE):
-        assert time.monotonic() < end, f"no line {pattern} in {read_logs(folder)}"
-        time.sleep(0.02)
 
 
 def read_logs(folder: Path) -> str:
@@ -76,21 +60,18 @@ def epochs_in(log: str) -> list[str]:
     return re.findall(r"Epoch (\d+) *$", log, re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def trained(home: Home, interrupted: Interrupted) -> Home:
+def train_all(home: Home) -> None:
     """Two folds each of a 2d and a 3d_fullres model."""
-    home.train(TRAINER, "2d", 1, "--npz")
-    for fold in FOLDS:
-        home.train(TRAINER, "3d_fullres", fold, "--npz")
-    return home
+    for model in MODELS:
+        for fold in FOLDS:
+            train_fold(home, model, fold)
 
 
-@pytest.fixture(scope="module")
-def predicted(trained: Home) -> dict[str, dict[str, np.ndarray]]:
-    return {
-        model: trained.predict(TRAINER, model, FOLDS, trained.root / "predicted" / model, "--save_probabilities")
-        for model in MODELS
-    }
+def predict_with(home: Home, model: str) -> dict[str, np.ndarray]:
+    train_all(home)
+    output = home.root / "predicted" / model
+    home.once(f"predicted_{model}", lambda: home.predict(TRAINER, model, FOLDS, output, "--save_probabilities"))
+    return read_label_maps(output)
 
 
 def assert_are_label_maps(label_maps: dict[str, np.ndarray]) -> None:
@@ -100,105 +81,15 @@ def assert_are_label_maps(label_maps: dict[str, np.ndarray]) -> None:
         assert set(np.unique(label_map)) <= {0, 1, 2}
 
 
-@one_process
-def test_killed_in_mid_epoch(interrupted: Interrupted) -> None:
-    assert interrupted.returncode == -9
-    assert epochs_in(interrupted.log) == ["0", "1"]
-    assert interrupted.log.count("train_loss") == 1
-    assert "checkpoint_final.pth" not in interrupted.files
-    assert interrupted.checkpoint["current_epoch"] == 1
+@pytest.fixture
+def in_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in home.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
 
 
-@one_process
-def test_resume_goes_on_from_the_saved_epoch(interrupted: Interrupted) -> None:
-    assert epochs_in(interrupted.log_after) == ["1"]
-    assert "Validation complete" in interrupted.log_after
-    before, after = interrupted.checkpoint, interrupted.checkpoint_after
-    assert after["trainer_name"] == TRAINER
-    assert after["current_epoch"] == 2
-    assert len(after["logging"]["train_losses"]) == 2
-    assert after["logging"]["train_losses"][:1] == before["logging"]["train_losses"]
-    weights = before["network_weights"]
-    assert any(not torch.equal(after["network_weights"][key], weights[key]) for key in weights)
-    assert after["optimizer_state"]["state"].keys() == before["optimizer_state"]["state"].keys()
-
-
-@one_process
-@pytest.mark.parametrize("fold", FOLDS)
-@pytest.mark.parametrize("model", MODELS)
-def test_training_leaves_what_nnunet_needs(trained: Home, model: str, fold: int) -> None:
-    folder = trained.results(TRAINER, model, fold)
-    assert (folder / "checkpoint_final.pth").is_file()
-    assert (folder / "progress.png").is_file()
-    assert not (folder / "checkpoint_latest.pth").exists()
-    validated = load_json(trained.preprocessed / "splits_final.json")[fold]["val"]
-    assert len(read_label_maps(folder / "validation")) == len(validated)
-    assert sorted(file.stem for file in (folder / "validation").glob("*.npz")) == sorted(validated)
-    assert load_json(folder / "validation" / "summary.json")["foreground_mean"]["Dice"] >= 0
-
-
-@one_process
-def test_validation_alone_repeats_the_validation(trained: Home) -> None:
-    validation = trained.results(TRAINER, "2d", 1) / "validation"
-    before = load_json(validation / "summary.json")
-    aside = validation.rename(validation.with_name("validation_before"))
-    trained.train(TRAINER, "2d", 1, "--val", "--npz")
-    assert load_json(validation / "summary.json") == before
-    for name, label_map in read_label_maps(aside).items():
-        assert np.array_equal(read_label_maps(validation)[name], label_map)
-
-
-@one_process
-def test_find_best_configuration(trained: Home) -> None:
-    models = ["-tr", TRAINER, "-p", PLANS, "-c", *MODELS, "-f", *FOLDS]
-    trained.run("nnUNetv2_find_best_configuration", ID, *models, "-np", 1)
-    found = load_json(trained.root / "nnUNet_results" / DATASET / "inference_information.json")
-    singles = {trained.results(TRAINER, model).name for model in MODELS}
-    assert singles < found["all_results"].keys()
-    (ensemble,) = found["all_results"].keys() - singles
-    assert ensemble.startswith("ensemble___")
-    selected = found["best_model_or_ensemble"]["selected_model_or_models"]
-    assert {(model["trainer"], model["plans_identifier"]) for model in selected} == {(TRAINER, PLANS)}
-    assert {model["configuration"] for model in selected} <= set(MODELS)
-    best = max(found["all_results"].values())
-    assert found["best_model_or_ensemble"]["result_on_crossval_pre_pp"] == best
-    assert np.isfinite(best)
-
-
-@one_process
-@pytest.mark.parametrize("model", MODELS)
-def test_predict(predicted: dict[str, dict[str, np.ndarray]], model: str) -> None:
-    assert_are_label_maps(predicted[model])
-
-
-@one_process
-def test_ensemble(trained: Home, predicted: dict[str, dict[str, np.ndarray]]) -> None:
-    folders = [trained.root / "predicted" / model for model in MODELS]
-    output = trained.root / "predicted" / "ensemble"
-    trained.run("nnUNetv2_ensemble", "-i", *folders, "-o", output, "-np", 1)
-    together = read_label_maps(output)
-    assert_are_label_maps(together)
-    for name, label_map in together.items():
-        file = name.replace(".nii.gz", ".npz")
-        mean = np.mean([np.load(folder / file)["probabilities"] for folder in folders], axis=0)
-        assert (label_map == mean.argmax(0)).mean() > 0.999  # ties
-
-
-@one_process
-def test_model_zip(trained: Home, predicted: dict[str, dict[str, np.ndarray]], tmp_path: Path) -> None:
-    archive = tmp_path / "model.zip"
-    model = ["-d", ID, "-tr", TRAINER, "-p", PLANS, "-c", *MODELS, "-f", *FOLDS]
-    trained.run("nnUNetv2_export_model_to_zip", *model, "-o", archive)
-    elsewhere = {"nnUNet_results": str(tmp_path / "results")}
-    trained.run("nnUNetv2_install_pretrained_model_from_zip", archive, variables=elsewhere)
-    there = trained.predict(TRAINER, "3d_fullres", FOLDS, tmp_path / "predicted", **elsewhere)
-    assert_are_label_maps(there)
-    for name, label_map in predicted["3d_fullres"].items():
-        assert np.array_equal(there[name], label_map)
-
-
-@cascade_process
-def test_cascade(home: Home, in_process: None) -> None:
+@pytest.mark.usefixtures("in_process")
+def test_cascade(home: Home) -> None:
     for fold in range(5):
         run_training(ID, "3d_lowres", fold, LOWRES_TRAINER, PLANS, device=CPU)
     for_next_stage = home.results(LOWRES_TRAINER, "3d_lowres") / "predicted_next_stage" / "3d_cascade_fullres"
@@ -220,11 +111,108 @@ def test_cascade(home: Home, in_process: None) -> None:
     assert_are_label_maps(predicted)
 
 
-@pytest.fixture
-def in_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in home.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+def test_killed_in_mid_epoch(home: Home) -> None:
+    train_fold(home, "2d", 0)
+    killed = home.root / "killed"
+    assert epochs_in(read_logs(killed)) == ["0", "1"]
+    assert read_logs(killed).count("train_loss") == 1
+    assert not (killed / "checkpoint_final.pth").exists()
+    assert torch.load(killed / "checkpoint_latest.pth", weights_only=False)["current_epoch"] == 1
+
+
+@pytest.mark.parametrize("fold", FOLDS)
+@pytest.mark.parametrize("model", MODELS)
+def test_training_leaves_what_nnunet_needs(home: Home, model: str, fold: int) -> None:
+    folder = train_fold(home, model, fold)
+    assert (folder / "checkpoint_final.pth").is_file()
+    assert (folder / "progress.png").is_file()
+    assert not (folder / "checkpoint_latest.pth").exists()
+    validated = load_json(home.preprocessed / "splits_final.json")[fold]["val"]
+    assert len(read_label_maps(folder / "validation")) == len(validated)
+    assert sorted(file.stem for file in (folder / "validation").glob("*.npz")) == sorted(validated)
+    assert load_json(folder / "validation" / "summary.json")["foreground_mean"]["Dice"] >= 0
+
+
+def test_resume_goes_on_from_the_saved_epoch(home: Home) -> None:
+    folder = train_fold(home, "2d", 0)
+    log = read_logs(folder).removeprefix(read_logs(home.root / "killed"))
+    assert epochs_in(log) == ["1"]
+    assert "Validation complete" in log
+    before = torch.load(home.root / "killed" / "checkpoint_latest.pth", weights_only=False)
+    after = torch.load(folder / "checkpoint_final.pth", weights_only=False)
+    assert after["trainer_name"] == TRAINER
+    assert after["current_epoch"] == 2
+    assert len(after["logging"]["train_losses"]) == 2
+    assert after["logging"]["train_losses"][:1] == before["logging"]["train_losses"]
+    weights = before["network_weights"]
+    assert any(not torch.equal(after["network_weights"][key], weights[key]) for key in weights)
+    assert after["optimizer_state"]["state"].keys() == before["optimizer_state"]["state"].keys()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_predict(home: Home, model: str) -> None:
+    assert_are_label_maps(predict_with(home, model))
+
+
+def test_find_best_configuration(home: Home) -> None:
+    train_all(home)
+    models = ["-tr", TRAINER, "-p", PLANS, "-c", *MODELS, "-f", *FOLDS]
+    home.run("nnUNetv2_find_best_configuration", ID, *models, "-np", 1)
+    found = load_json(home.root / "nnUNet_results" / DATASET / "inference_information.json")
+    singles = {home.results(TRAINER, model).name for model in MODELS}
+    assert singles < found["all_results"].keys()
+    (ensemble,) = found["all_results"].keys() - singles
+    assert ensemble.startswith("ensemble___")
+    selected = found["best_model_or_ensemble"]["selected_model_or_models"]
+    assert {(model["trainer"], model["plans_identifier"]) for model in selected} == {(TRAINER, PLANS)}
+    assert {model["configuration"] for model in selected} <= set(MODELS)
+    best = max(found["all_results"].values())
+    assert found["best_model_or_ensemble"]["result_on_crossval_pre_pp"] == best
+    assert np.isfinite(best)
+
+
+def test_validation_alone_repeats_the_validation(home: Home, tmp_path: Path) -> None:
+    fold = train_fold(home, "2d", 1)
+    elsewhere = {"nnUNet_results": str(tmp_path)}
+    copy = tmp_path / fold.relative_to(home.root / "nnUNet_results")
+    shutil.copytree(fold, copy)
+    shutil.rmtree(copy / "validation")
+    home.train(TRAINER, "2d", 1, "--val", "--npz", variables=elsewhere)
+    assert epochs_in(read_logs(copy)) == epochs_in(read_logs(fold))
+    assert read_logs(copy).count("Validation complete") == 2
+    summaries = [load_json(folder / "validation" / "summary.json") for folder in (copy, fold)]
+    assert summaries[0]["mean"] == summaries[1]["mean"]
+    label_maps = read_label_maps(fold / "validation")
+    assert label_maps
+    for name, label_map in read_label_maps(copy / "validation").items():
+        assert np.array_equal(label_maps.pop(name), label_map)
+    assert not label_maps
+
+
+def test_model_zip(home: Home, tmp_path: Path) -> None:
+    predicted = predict_with(home, "3d_fullres")
+    archive = tmp_path / "model.zip"
+    model = ["-d", ID, "-tr", TRAINER, "-p", PLANS, "-c", *MODELS, "-f", *FOLDS]
+    home.run("nnUNetv2_export_model_to_zip", *model, "-o", archive)
+    elsewhere = {"nnUNet_results": str(tmp_path / "results")}
+    home.run("nnUNetv2_install_pretrained_model_from_zip", archive, variables=elsewhere)
+    there = home.predict(TRAINER, "3d_fullres", FOLDS, tmp_path / "predicted", variables=elsewhere)
+    assert there.keys() == predicted.keys()
+    for name, label_map in predicted.items():
+        assert np.array_equal(there[name], label_map)
+
+
+def test_ensemble(home: Home, tmp_path: Path) -> None:
+    folders = [home.root / "predicted" / model for model in MODELS]
+    for model in MODELS:
+        predict_with(home, model)
+    home.run("nnUNetv2_ensemble", "-i", *folders, "-o", tmp_path, "-np", 1)
+    together = read_label_maps(tmp_path)
+    assert_are_label_maps(together)
+    for name, label_map in together.items():
+        file = name.replace(".nii.gz", ".npz")
+        mean = np.mean([np.load(folder / file)["probabilities"] for folder in folders], axis=0)
+        assert (label_map == mean.argmax(0)).mean() > 0.999  # ties
 
 
 @pytest.mark.parametrize("configuration", MODELS)

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK
+from filelock import FileLock
 
 from nnunet_archs.scripts.path import discovery_folder
 
@@ -50,6 +51,15 @@ class Home:
         folders = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
         return {folder: str(self.root / folder) for folder in folders} | {"nnUNet_extTrainer": discovery_folder()}
 
+    def once(self, what: str, make: Callable[[], object]) -> None:
+        """Make something in these folders unless that was done; pytest-xdist's processes share them."""
+        self.root.mkdir(exist_ok=True)
+        done = self.root / f"{what}.done"
+        with FileLock(self.root / f"{what}.lock"):
+            if not done.exists():
+                make()
+                done.touch()
+
     def start(
         self, command: str, *arguments: object, variables: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
@@ -74,13 +84,20 @@ class Home:
         assert process.returncode == 0, f"{command} {' '.join(map(str, arguments))}\n{output}"
         return output
 
-    def train(self, trainer: str, configuration: str, fold: int, *flags: str) -> str:
-        return self.run(
-            "nnUNetv2_train", ID, configuration, fold, "-tr", trainer, "-p", PLANS, "-device", "cpu", *flags
-        )
+    def train(
+        self, trainer: str, configuration: str, fold: int, *flags: str, variables: Mapping[str, str] | None = None
+    ) -> str:
+        model = [ID, configuration, fold, "-tr", trainer, "-p", PLANS, "-device", "cpu"]
+        return self.run("nnUNetv2_train", *model, *flags, variables=variables)
 
     def predict(
-        self, trainer: str, configuration: str, folds: list[int], output: Path, *flags: object, **variables: str
+        self,
+        trainer: str,
+        configuration: str,
+        folds: list[int],
+        output: Path,
+        *flags: object,
+        variables: Mapping[str, str] | None = None,
     ) -> dict[str, np.ndarray]:
         """Predict the test images; return the label maps."""
         model = ["-d", ID, "-tr", trainer, "-p", PLANS, "-c", configuration, "-f", *folds, "-device", "cpu"]
@@ -154,6 +171,14 @@ def write_tiny_plans(folder: Path) -> None:
         "3d_cascade_fullres": cascade,
     }
     (folder / f"{PLANS}.json").write_text(json.dumps(plans))
+
+
+def write_splits(folder: Path) -> None:
+    """The five folds; nnU-Net would write them when training begins, in each process that comes to it first."""
+    cases = [f"e{case:02}" for case in range(N_TRAINING)]
+    validated = [cases[fold::5] for fold in range(5)]
+    splits = [{"train": [case for case in cases if case not in val], "val": val} for val in validated]
+    (folder / "splits_final.json").write_text(json.dumps(splits))
 
 
 def shrink(configuration: dict[str, Any], patch_size: list[int], strides: list[list[int]]) -> dict[str, Any]:

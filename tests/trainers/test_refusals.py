@@ -31,6 +31,14 @@ def with_flat_patch(plans: dict[str, Any]) -> None:
     plans["configurations"]["tiny"]["patch_size"] = [16, 16]
 
 
+def with_small_patch(plans: dict[str, Any]) -> None:
+    plans["configurations"]["tiny"]["patch_size"] = [2, 4, 4]
+
+
+def without_configuration(plans: dict[str, Any]) -> None:
+    plans["configurations"]["other"] = plans["configurations"].pop("tiny")
+
+
 def with_features(*features: int) -> Change:
     def change(plans: dict[str, Any]) -> None:
         plans["configurations"]["tiny"]["architecture"]["arch_kwargs"]["features_per_stage"] = list(features)
@@ -42,6 +50,8 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
     "one stage": (with_one_stage, ["n_stages=1", "at least 2", "larger patch"]),
     "indivisible patch": (with_indivisible_patch, ["[8, 18, 16]", "HandMadePlans/tiny", "axis 1", "by 4", "20"]),
     "flat patch": (with_flat_patch, ["patch_size=[16, 16]", "2 axes", "3 axes"]),
+    "small patch": (with_small_patch, ["patch_size=[2, 4, 4]", "one voxel", "larger patch"]),
+    "no such configuration": (without_configuration, ["tiny", "HandMadePlans", "other"]),
     "few features": (with_features(4, 8), ["features_per_stage", "2 entries", "n_stages=3", "one a stage"]),
     "many features": (with_features(4, 8, 8, 8), ["features_per_stage", "4 entries", "n_stages=3", "one a stage"]),
     "no features": (with_features(4, 0, 8), ["features_per_stage=[4, 0, 8]", "at least 1"]),
@@ -75,6 +85,26 @@ def test_refusal_ends_the_command_and_leaves_nothing(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("nnunet-archs: error: patch_size=[8, 18, 16]")
     assert not (tmp_path / "results").exists()
+
+
+def test_results_folder_has_to_be_set(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("nnUNet_results")
+    with pytest.raises(SystemExit) as end:
+        trainer_class("UNetSharpTrainer")(make_plans(3), "tiny", 0, make_dataset_json(), torch.device("cpu"))
+    assert end.value.code == 2
+    assert "nnUNet_results is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(TRAINERS))
+def test_plans_of_another_network_may_import_more(name: str) -> None:
+    plans = make_plans(3)
+    architecture = plans["configurations"]["tiny"]["architecture"]
+    architecture["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+    arch_kwargs = architecture["arch_kwargs"]
+    arch_kwargs["n_blocks_per_stage"] = arch_kwargs.pop("n_conv_per_stage")
+    arch_kwargs["block"] = "dynamic_network_architectures.building_blocks.residual.BasicBlockD"
+    architecture["_kw_requires_import"].append("block")
+    assert trainer_class(name).check_plans(plans, "tiny", make_dataset_json())[0] == 0
 
 
 @pytest.mark.slow

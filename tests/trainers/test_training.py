@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hand_made import LABELS, PATCH, make_batch, make_dataset_json, make_plans, make_trainer
+from hand_made import LABELS, PATCH, make_batch, make_dataset_json, make_plans, make_sample, make_trainer
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -182,3 +185,55 @@ def test_stock_trainer_trains_a_network_named_in_the_plans(n_axes: int) -> None:
     losses = train(trainer, make_batch(trainer), 12)
     assert np.isfinite(losses).all()
     assert losses[-1] < 0.95 * losses[0]
+
+
+@pytest.fixture
+def one_rank(tmp_path: Path) -> Iterator[None]:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/gloo", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@each_trainer
+@pytest.mark.parametrize("options", ["", "_noDS"])
+@pytest.mark.usefixtures("one_rank")
+def test_no_parameter_is_left_unused_under_ddp(name: str, options: str) -> None:
+    plans = make_plans(2)
+    manager = PlansManager(plans)
+    trainer = trainer_class(name + options)
+    network = trainer.build_network_architecture(manager, manager.get_configuration("tiny"), 1, 3, not options)
+    ddp = torch.nn.parallel.DistributedDataParallel(network)
+    for _ in range(2):  # DDP complains of the first pass in the second
+        outputs = ddp(torch.rand(2, 1, *PATCH[2]))
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        torch.stack([output.square().mean() for output in outputs]).sum().backward()
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    assert all(parameter.grad is not None for parameter in trained)
+
+
+def test_pretrained_weights_load_whatever_the_classes(tmp_path: Path) -> None:
+    plans = make_plans(2)
+    manager = PlansManager(plans)
+    build = trainer_class("UNetSharpTrainer").build_network_architecture
+    pretrained, network = (build(manager, manager.get_configuration("tiny"), 1, classes) for classes in (5, 3))
+    checkpoint = tmp_path / "checkpoint.pth"
+    torch.save({"network_weights": pretrained.state_dict()}, checkpoint)
+    load_pretrained_weights(network, str(checkpoint))
+    for key, value in network.state_dict().items():
+        if ".seg_layers." not in key:
+            assert torch.equal(value, pretrained.state_dict()[key]), key
+
+
+@each_dimension
+@pytest.mark.parametrize("option", ["NoMirroring", "onlyMirror01", "NoDA", "DA5"])
+def test_variants_of_augmentation_give_every_target(option: str, n_axes: int) -> None:
+    trainer = make_trainer(f"UNetSharpTrainer_{option}", make_plans(n_axes))
+    rotation, dummy_2d, initial_patch, mirror = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    patch, scales = PATCH[n_axes], trainer._get_deep_supervision_scales()
+    transforms = trainer.get_training_transforms(patch, rotation, scales, mirror, dummy_2d)
+    sample = make_sample(np.random.default_rng(0), [int(n) for n in initial_patch], 1, None)
+    transformed = transforms(**sample)
+    assert list(transformed["image"].shape[1:]) == patch
+    assert [list(target.shape[1:]) for target in transformed["segmentation"]] == [
+        [round(n * s) for n, s in zip(patch, scale, strict=True)] for scale in scales
+    ]

@@ -62,6 +62,7 @@ class PaperTrainer(nnUNetTrainer):
         self.save_every = max(1, min(self.save_every, self.num_epochs // 20))
         # one output is no deep supervision, and nnU-Net's weight of it would be 0 / 0
         self.enable_deep_supervision = len(self.branch_stages) > 1
+        self.progress = tqdm(disable=True)
 
     @classmethod
     def check_plans(cls, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> tuple[int, ...]:
@@ -198,9 +199,11 @@ def check_patch(configuration: ConfigurationManager, name: str) -> None:
     Raises:
         ValueError: for a topology that cannot work, or a patch that its strides do not divide.
     """
-    classes = configuration.network_arch_init_kwargs_req_import
-    planned = topology_kwargs(configuration).items()
-    topology = Topology(**{key: pydoc.locate(value) if key in classes and value else value for key, value in planned})
+    kwargs = topology_kwargs(configuration)
+    for key in configuration.network_arch_init_kwargs_req_import:
+        if kwargs.get(key):
+            kwargs[key] = pydoc.locate(kwargs[key])
+    topology = Topology(**kwargs)
     patch = list(configuration.patch_size)
     if len(patch) != topology.dim:
         raise ValueError(

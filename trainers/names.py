@@ -98,7 +98,7 @@ def trainer_class(name: str) -> type[PaperTrainer]:
 
     Raises:
         UnknownTrainer: if the name does not begin with one of `TRAINERS`.
-        ValueError: for an option that is unknown, given twice, at odds with another, or what the trainer is anyway.
+        ValueError: for an option that is unknown, given twice, at odds with another, or set by the trainer itself.
     """
     base_name, *words = name.split("_")
     if base_name not in TRAINERS:

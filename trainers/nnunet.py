@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -31,13 +31,13 @@ class BaselineTrainer(PaperTrainer):
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """The network; without deep supervision, the heads that it then has for nothing are frozen."""
-        network = super().build_network_architecture(
+        network: Any = super().build_network_architecture(
             plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
         )
         if cls.without_supervision:
             # DDP would wait for their gradients
             network.decoder.seg_layers[:-1].requires_grad_(False)
-        return network
+        return cast(nn.Module, network)
 
     @classmethod
     def supervised_stages(cls, network: nn.Module, n_stages: int) -> tuple[int, ...]:

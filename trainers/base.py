@@ -116,7 +116,7 @@ class PaperTrainer(nnUNetTrainer):
         if pydoc.locate(configuration_manager.network_arch_class_name) is not cls.network_class:
             n_stages = len(configuration_manager.pool_op_kernel_sizes)
             kwargs = {**topology_kwargs(configuration_manager), **cls.missing_in_plans(n_stages)}
-        return get_network_from_plans(
+        network: nn.Module = get_network_from_plans(
             f"{cls.network_class.__module__}.{cls.network_class.__qualname__}",
             {**kwargs, **cls.network_options()},
             [key for key in configuration_manager.network_arch_init_kwargs_req_import if key in kwargs],
@@ -124,6 +124,12 @@ class PaperTrainer(nnUNetTrainer):
             num_output_channels,
             deep_supervision=enable_deep_supervision,
         )
+        cls.freeze_unused(network)
+        return network
+
+    @classmethod
+    def freeze_unused(cls, network: nn.Module) -> None:
+        """Freeze what never gets a gradient, for which DDP would wait: nothing, in the networks here."""
 
     @override
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:

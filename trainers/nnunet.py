@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from .base import PaperTrainer
@@ -22,22 +21,10 @@ class BaselineTrainer(PaperTrainer):
         return {}
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
-    ) -> nn.Module:
-        """The network; without deep supervision, the heads that it then has for nothing are frozen."""
-        network: Any = super().build_network_architecture(
-            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
-        )
+    def freeze_unused(cls, network: Any) -> None:
+        """Freeze the heads that the network has, but does not use without deep supervision."""
         if cls.without_supervision:
-            # DDP would wait for their gradients
             network.decoder.seg_layers[:-1].requires_grad_(False)
-        return cast(nn.Module, network)
 
     @classmethod
     def supervised_stages(cls, network: nn.Module, n_stages: int) -> tuple[int, ...]:

@@ -24,11 +24,11 @@ class ConvNormAct(nn.Sequential):
 
 
 class ConvStack(nn.Sequential):
-    """f²: two convolutions with normalisation and activation; the first may be given."""
+    """f²: the given convolution and one more, each with normalisation and activation."""
 
-    def __init__(self, in_channels: int, topology: Topology, stage: int, *, first: nn.Module | None = None) -> None:
+    def __init__(self, first: nn.Module, topology: Topology, stage: int) -> None:
         channels, kernel = topology.features_per_stage[stage], topology.kernel_sizes[stage]
         super().__init__(
-            ConvNormAct(first or topology.conv(in_channels, channels, kernel), channels, topology),
+            ConvNormAct(first, channels, topology),
             ConvNormAct(topology.conv(channels, channels, kernel), channels, topology),
         )

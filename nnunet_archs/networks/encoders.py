@@ -18,7 +18,10 @@ class ConvEncoder(nn.Module):
         super().__init__()
         widths = (input_channels, *topology.features_per_stage)
         self.pools = nn.ModuleList(topology.max_pool(i) for i in range(1, topology.n_stages))
-        self.stages = nn.ModuleList(ConvStack(widths[i], topology, i) for i in range(topology.n_stages))
+        self.stages = nn.ModuleList(
+            ConvStack(topology.conv(widths[i], widths[i + 1], topology.kernel_sizes[i]), topology, i)
+            for i in range(topology.n_stages)
+        )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""

@@ -61,7 +61,7 @@ class Grid(nn.Module):
             channels = [topology.features_per_stage[i] for i, _ in sources]
             width, kernel = topology.features_per_stage[stage], topology.kernel_sizes[stage]
             first = FusionConv(channels, width, kernel, topology, fusion=fusion)
-            self.nodes[node_name(node)] = ConvStack(sum(channels), topology, stage, first=first)
+            self.nodes[node_name(node)] = ConvStack(first, topology, stage)
 
     def forward(self, encoder: Sequence[Tensor]) -> dict[Node, Tensor]:
         """The encoder's feature maps `(B, C_i, *spatial_i)` to the feature map of every node."""

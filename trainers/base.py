@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pydoc
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, ClassVar, Literal, NoReturn
 
@@ -18,20 +19,23 @@ from torch import nn
 from tqdm import tqdm
 from typing_extensions import override
 
-from nnunet_archs.losses import DeepSupervisionLoss, SegmentationLoss
+from nnunet_archs.losses import CrossEntropyLoss, DeepSupervisionLoss, SegmentationLoss
 from nnunet_archs.networks import SegmentationNetwork, Topology
+from nnunet_archs.networks.contract import Supervision
 
 
 class PaperTrainer(nnUNetTrainer):
-    """A paper's network and loss in nnU-Net's training recipe.
+    """A paper's network, supervision and loss in nnU-Net's training recipe.
 
-    The recipe "nnunet" is nnU-Net's own loss and supervision: the architecture alone.
+    The recipe "CE" has cross-entropy in place of the paper's loss, "nnunet" has nnU-Net's own loss and supervision:
+    the architecture alone. `options` are those words of the grammar that only some trainers know.
     """
 
     network_class: ClassVar[type[nn.Module]]
-    paper_loss: ClassVar[type[SegmentationLoss] | None] = None
-    recipe: ClassVar[Literal["paper", "nnunet"]] = "paper"
-    without_supervision: ClassVar[bool] = False
+    paper_loss: ClassVar[type[SegmentationLoss]] = CrossEntropyLoss
+    recipe: ClassVar[Literal["paper", "CE", "nnunet"]] = "paper"
+    supervision: ClassVar[Supervision | None] = None  # None: that of the recipe
+    options: ClassVar[frozenset[str]] = frozenset()
     epochs: ClassVar[int | None] = None
     iterations: ClassVar[int | None] = None
 
@@ -95,7 +99,12 @@ class PaperTrainer(nnUNetTrainer):
     @classmethod
     def network_options(cls) -> dict[str, Any]:
         """The network's options that the trainer's name decides."""
-        return {"supervision": "none" if cls.without_supervision else cls.recipe}
+        return {"supervision": cls.supervised()}
+
+    @classmethod
+    def supervised(cls) -> Supervision:
+        """Which outputs the loss compares: as the name says, or as the recipe has it."""
+        return cls.supervision or ("nnunet" if cls.recipe == "nnunet" else "paper")
 
     @classmethod
     def missing_in_plans(cls, n_stages: int) -> dict[str, Any]:
@@ -142,17 +151,27 @@ class PaperTrainer(nnUNetTrainer):
     def _build_loss(self) -> nn.Module:
         if self.recipe == "nnunet":
             return super()._build_loss()
-        assert self.paper_loss is not None
-        loss = self.paper_loss(
+        loss = self.segmentation_loss(CrossEntropyLoss if self.recipe == "CE" else self.paper_loss)
+        if not self.enable_deep_supervision:
+            return loss
+        return DeepSupervisionLoss(loss, self.branch_stages, self.branch_weights())
+
+    def segmentation_loss(self, loss: Callable[..., SegmentationLoss]) -> SegmentationLoss:
+        """A loss of ours for this data set's labels."""
+        return loss(
             regions=self.label_manager.has_regions,
             ignore_label=self.label_manager.ignore_label,
             batch_dice=self.configuration_manager.batch_dice,
             ddp=self.is_ddp,
         )
-        if not self.enable_deep_supervision:
-            return loss
-        branches = len(self.branch_stages)
-        return DeepSupervisionLoss(loss, self.branch_stages, [1 / branches] * branches)
+
+    def branch_weights(self) -> list[float]:
+        """Weight of each output: equal, or nnU-Net's with its supervision, halved from stage to stage, none at last."""
+        n = len(self.branch_stages)
+        weights = [1.0] * n
+        if self.supervised() == "nnunet":
+            weights = [0.5**stage for stage in self.branch_stages[:-1]] + [0.0]
+        return [weight / sum(weights) for weight in weights]
 
     @override
     def on_train_epoch_start(self) -> None:

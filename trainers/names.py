@@ -18,9 +18,13 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
 from .base import PaperTrainer
 from .nnunet import PlainConvUNetTrainer, ResidualEncoderUNetTrainer
 from .unet_sharp import (
+    CanonicalUNet3PlusTrainer,
+    CanonicalVNet3PlusTrainer,
+    UNet3PlusTrainer,
     UNetPlusPlusTrainer,
     UNetSharpTrainer,
     UNetTrainer,
+    VNet3PlusTrainer,
     VNetPlusPlusTrainer,
     VNetSharpTrainer,
     VNetTrainer,
@@ -33,6 +37,10 @@ TRAINERS: dict[str, type[PaperTrainer]] = {
         VNetSharpTrainer,
         UNetPlusPlusTrainer,
         VNetPlusPlusTrainer,
+        UNet3PlusTrainer,
+        VNet3PlusTrainer,
+        CanonicalUNet3PlusTrainer,
+        CanonicalVNet3PlusTrainer,
         UNetTrainer,
         VNetTrainer,
         PlainConvUNetTrainer,
@@ -41,11 +49,12 @@ TRAINERS: dict[str, type[PaperTrainer]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Option:
     """A word of a trainer's name: `<N>` in its spelling is a number, `group` names what it settles.
 
-    It sets an attribute of the trainer (to the number, or to `value`), or adds one of nnU-Net's own variants.
+    It sets an attribute of the trainer (to the number, or to `value`), or adds one of nnU-Net's own variants. An
+    option that is not `general` is known to the trainers that list its spelling; one `of_paper_loss` changes that.
     """
 
     spelling: str
@@ -54,6 +63,8 @@ class Option:
     attribute: str = ""
     value: Any = None
     variant: type[nnUNetTrainer] | None = None
+    general: bool = True
+    of_paper_loss: bool = False
 
     def match(self, word: str) -> re.Match[str] | None:
         """Match of this option with a word of a name, the number as its group."""
@@ -64,27 +75,61 @@ class Option:
         match = self.match(word)
         return int(match.group(1)) if match and match.groups() else self.value
 
+    def known_to(self, trainer: type[PaperTrainer]) -> bool:
+        """Whether a trainer's name may have it."""
+        return self.general or self.spelling in trainer.options
+
 
 OPTIONS = (
-    Option("<N>epochs", "train for N epochs", "epochs", "epochs"),
-    Option("<N>iterations", "N iterations an epoch, and N / 5 to validate it", "iterations", "iterations"),
+    Option(spelling="<N>epochs", meaning="train for N epochs", group="epochs", attribute="epochs"),
     Option(
-        "DiceCE",
-        "nnU-Net's loss, supervision and optimiser: the architecture alone",
-        "loss",
-        "recipe",
-        "nnunet",
+        spelling="<N>iterations",
+        meaning="N iterations an epoch, and N / 5 to validate it",
+        group="iterations",
+        attribute="iterations",
     ),
-    Option("noDS", "no deep supervision", "supervision", "without_supervision", True),
-    Option("NoMirroring", "no mirroring", "augmentation", variant=nnUNetTrainerNoMirroring),
     Option(
-        "onlyMirror01",
-        "mirroring along axes 0 and 1 only (2D: 0)",
-        "augmentation",
+        spelling="DiceCE",
+        meaning="nnU-Net's loss, supervision and optimiser: the architecture alone",
+        group="loss",
+        attribute="recipe",
+        value="nnunet",
+    ),
+    Option(
+        spelling="CE",
+        meaning="cross-entropy in place of the paper's loss",
+        group="loss",
+        attribute="recipe",
+        value="CE",
+    ),
+    Option(
+        spelling="DS",
+        meaning="nnU-Net's deep supervision in place of the paper's",
+        group="supervision",
+        attribute="supervision",
+        value="nnunet",
+    ),
+    Option(
+        spelling="noDS",
+        meaning="no deep supervision",
+        group="supervision",
+        attribute="supervision",
+        value="none",
+    ),
+    Option(
+        spelling="NoMirroring",
+        meaning="no mirroring",
+        group="augmentation",
+        variant=nnUNetTrainerNoMirroring,
+    ),
+    Option(
+        spelling="onlyMirror01",
+        meaning="mirroring along axes 0 and 1 only (2D: 0)",
+        group="augmentation",
         variant=nnUNetTrainer_onlyMirror01,
     ),
-    Option("NoDA", "no data augmentation", "augmentation", variant=nnUNetTrainerNoDA),
-    Option("DA5", "nnU-Net's stronger augmentation", "augmentation", variant=nnUNetTrainerDA5),
+    Option(spelling="NoDA", meaning="no data augmentation", group="augmentation", variant=nnUNetTrainerNoDA),
+    Option(spelling="DA5", meaning="nnU-Net's stronger augmentation", group="augmentation", variant=nnUNetTrainerDA5),
 )
 
 
@@ -107,13 +152,16 @@ def trainer_class(name: str) -> type[PaperTrainer]:
     attributes: dict[str, Any] = {}
     variants: list[type] = []
     settled: dict[str, str] = {}
+    of_paper_loss: list[str] = []
     for word in words:
-        option = find_option(word, name)
+        option = find_option(word, name, base)
         if option.group in settled:
             raise ValueError(
                 f"{name}: _{settled[option.group]} and _{word} both settle the {option.group}; keep one of them"
             )
         settled[option.group] = word
+        if option.of_paper_loss:
+            of_paper_loss.append(word)
         if option.variant is not None:
             variants.append(option.variant)
             continue
@@ -122,20 +170,23 @@ def trainer_class(name: str) -> type[PaperTrainer]:
             raise ValueError(f"{name}: {base_name} is that without _{word} already; leave it out")
     if not words:
         return base
+    if of_paper_loss and attributes.get("recipe", base.recipe) != "paper":
+        raise ValueError(f"{name}: _{of_paper_loss[0]} is of the paper's loss, which another replaces; drop one")
     # under the discovery module's name, which makes it again from its name, the class can be pickled
     attributes["__module__"] = "nnunet_archs.discovery.nnunet_archs_trainers"
     attributes["__doc__"] = f"{base_name} with {', '.join(f'_{word}' for word in words)}."
     return type(name, (base, *variants), attributes)
 
 
-def find_option(word: str, name: str) -> Option:
+def find_option(word: str, name: str, trainer: type[PaperTrainer]) -> Option:
     """The option that a word of a trainer's name spells.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the trainer knows none.
     """
-    for option in OPTIONS:
+    options = [option for option in OPTIONS if option.known_to(trainer)]
+    for option in options:
         if option.match(word):
             return option
-    known = ", ".join(f"_{option.spelling}" for option in OPTIONS)
-    raise ValueError(f"{name}: there is no option _{word}; the options are {known}")
+    known = ", ".join(f"_{option.spelling}" for option in options)
+    raise ValueError(f"{name}: {trainer.__name__} has no option _{word}; the options are {known}")

@@ -14,6 +14,7 @@ class BaselineTrainer(PaperTrainer):
     """A network of dynamic_network_architectures, supervised at X[i, L-i] for i < L."""
 
     recipe = "nnunet"
+    supervision = "nnunet"
 
     @classmethod
     def network_options(cls) -> dict[str, Any]:
@@ -23,13 +24,13 @@ class BaselineTrainer(PaperTrainer):
     @classmethod
     def freeze_unused(cls, network: Any) -> None:
         """Freeze the heads that the network has, but does not use without deep supervision."""
-        if cls.without_supervision:
+        if cls.supervision == "none":
             network.decoder.seg_layers[:-1].requires_grad_(False)
 
     @classmethod
     def supervised_stages(cls, network: nn.Module, n_stages: int) -> tuple[int, ...]:
         """Every stage but the deepest; the full resolution alone without deep supervision."""
-        return tuple(range(1 if cls.without_supervision else n_stages - 1))
+        return tuple(range(1 if cls.supervision == "none" else n_stages - 1))
 
 
 class PlainConvUNetTrainer(BaselineTrainer):

@@ -1,6 +1,8 @@
 """Losses on logits, one module a loss."""
 
+from .auxiliary import AuxiliaryLoss
 from .base import SegmentationLoss
+from .cross_entropy import CrossEntropyLoss
 from .focal import focal
 from .hybrid import HybridLoss
 from .lovasz import lovasz_hinge
@@ -8,7 +10,9 @@ from .supervision import DeepSupervisionLoss
 from .target import Comparison, compare
 
 __all__ = [
+    "AuxiliaryLoss",
     "Comparison",
+    "CrossEntropyLoss",
     "DeepSupervisionLoss",
     "HybridLoss",
     "SegmentationLoss",

@@ -2,15 +2,30 @@
 
 from .contract import SegmentationNetwork
 from .topology import Topology
-from .unet_sharp import UNet, UNetPlusPlus, UNetSharp, VNet, VNetPlusPlus, VNetSharp
+from .unet_sharp import (
+    CanonicalUNet3Plus,
+    CanonicalVNet3Plus,
+    UNet,
+    UNet3Plus,
+    UNetPlusPlus,
+    UNetSharp,
+    VNet,
+    VNet3Plus,
+    VNetPlusPlus,
+    VNetSharp,
+)
 
 __all__ = [
+    "CanonicalUNet3Plus",
+    "CanonicalVNet3Plus",
     "SegmentationNetwork",
     "Topology",
     "UNet",
+    "UNet3Plus",
     "UNetPlusPlus",
     "UNetSharp",
     "VNet",
+    "VNet3Plus",
     "VNetPlusPlus",
     "VNetSharp",
 ]

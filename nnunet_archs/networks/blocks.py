@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
-from .topology import Topology
+from .topology import Axes, Topology
 
 
 class ConvNormAct(nn.Sequential):
@@ -26,9 +26,28 @@ class ConvNormAct(nn.Sequential):
 class ConvStack(nn.Sequential):
     """f²: the given convolution and one more, each with normalisation and activation."""
 
-    def __init__(self, first: nn.Module, topology: Topology, stage: int) -> None:
-        channels, kernel = topology.features_per_stage[stage], topology.kernel_sizes[stage]
+    def __init__(self, first: nn.Module, channels: int, kernel: Axes, topology: Topology) -> None:
         super().__init__(
             ConvNormAct(first, channels, topology),
             ConvNormAct(topology.conv(channels, channels, kernel), channels, topology),
         )
+
+
+class SqueezeExcite(nn.Module):
+    """x * sigmoid(W2 relu(W1 mean(x))), the mean over all voxels (Hu et al. 2018, arXiv:1709.01507).
+
+    dynamic_network_architectures' block of that name takes the mean over two axes alone, also in 3D.
+    """
+
+    def __init__(self, channels: int, hidden: int, topology: Topology, *, bias: bool) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            topology.conv_op(channels, hidden, 1, bias=bias),
+            nn.ReLU(),
+            topology.conv_op(hidden, channels, 1, bias=bias),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features `(B, C, *spatial)`, each channel weighed by a number between 0 and 1."""
+        return x * self.gate(x.mean(dim=tuple(range(2, x.ndim)), keepdim=True))

@@ -45,8 +45,13 @@ class SegmentationNetwork(nn.Module, ABC):
         return self
 
     @abstractmethod
+    def logits(self, x: Tensor) -> list[Tensor]:
+        """Image `(B, C, *spatial)` to the branches' logits, `deep_supervision` off: at least the first."""
+
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Image `(B, C, *spatial)` to logits `(B, num_classes, *spatial)`, or the list of the branches' logits."""
+        logits = self.logits(x)
+        return logits if self.deep_supervision else logits[0]
 
     @staticmethod
     def initialize(module: nn.Module) -> None:

@@ -12,15 +12,20 @@ from .topology import Axes, Topology
 
 
 class ConvEncoder(nn.Module):
-    """U-Net's encoder: X[i, 0] = f²(P(X[i-1, 0])), P max pooling by the stage's stride."""
+    """U-Net's encoder: X[i, 0] = f²(P(X[i-1, 0])), P max pooling by the stage's stride.
 
-    def __init__(self, input_channels: int, topology: Topology) -> None:
+    It ends at the stage `last`, by default the topology's.
+    """
+
+    def __init__(self, input_channels: int, topology: Topology, *, last: int | None = None) -> None:
         super().__init__()
+        stages = range(1 + (topology.last if last is None else last))
         widths = (input_channels, *topology.features_per_stage)
-        self.pools = nn.ModuleList(topology.max_pool(i) for i in range(1, topology.n_stages))
+        kernels = topology.kernel_sizes
+        self.pools = nn.ModuleList(topology.max_pool(i) for i in stages[1:])
         self.stages = nn.ModuleList(
-            ConvStack(topology.conv(widths[i], widths[i + 1], topology.kernel_sizes[i]), topology, i)
-            for i in range(topology.n_stages)
+            ConvStack(topology.conv(widths[i], widths[i + 1], kernels[i]), widths[i + 1], kernels[i], topology)
+            for i in stages
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -35,16 +40,17 @@ class VNetEncoder(nn.Module):
     """V-Net's encoder (Milletari et al. 2016, arXiv:1606.04797, Fig. 2): residual stages of 5³ convolutions, PReLU.
 
     A plan's kernel of 3 along an axis becomes V-Net's 5; a kernel of 1 stays 1. The stage's stride is taken by a
-    convolution of that kernel and stride. Stages hold 1, 2, 3, ..., 3, 2 convolutions after the first.
+    convolution of that kernel and stride. Stages hold 1, 2, 3, ..., 3, 2 convolutions after the first. It ends at the
+    stage `last`, by default the topology's.
     """
 
-    def __init__(self, input_channels: int, topology: Topology) -> None:
+    def __init__(self, input_channels: int, topology: Topology, *, last: int | None = None) -> None:
         super().__init__()
         widths = topology.features_per_stage
         counts = [min(i, 3) for i in range(1, topology.last)] + [2]
         self.stem = VNetStem(input_channels, topology)
         self.stages = nn.ModuleList(
-            VNetStage(widths[i - 1], topology, i, n_convs=n) for i, n in enumerate(counts, start=1)
+            VNetStage(widths[i - 1], topology, i, n_convs=n) for i, n in enumerate(counts[:last], start=1)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:

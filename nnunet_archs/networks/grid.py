@@ -1,18 +1,14 @@
-"""The triangular grid of nodes X[i, j], and the wiring rules of U-Net, UNet++ and UNet#.
+"""The triangular grid of nodes X[i, j], and the wiring rules of U-Net, UNet++, UNet 3+, UNet# and CAggNet.
 
 Stage i runs from 0 (full resolution) to L, column j from 0 (the encoder) to L - i. A wiring names, for every node of
-the decoder in the order of computation, the nodes that are brought onto its grid and concatenated, its own stage first.
+the decoder in the order of computation, the nodes that are brought onto its grid and concatenated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from torch import Tensor, nn
-
-from .blocks import ConvStack
-from .fusion import Fusion, FusionConv
-from .topology import Topology
 
 Node = tuple[int, int]
 Wiring = Mapping[Node, Sequence[Node]]
@@ -44,24 +40,43 @@ def unet_sharp(last: int, *, without: Collection[Node] = ()) -> Wiring:
     }
 
 
+def unet_3_plus(last: int) -> Wiring:
+    """UNet 3+ (Huang et al. 2020): the encoder's nodes down to its own stage, pooled, and all deeper decoder nodes."""
+    return {
+        (i, last - i): [*((k, 0) for k in range(i + 1)), *((k, last - k) for k in range(i + 1, last + 1))]
+        for i in reversed(range(last))
+    }
+
+
+def caggnet(last: int) -> Wiring:
+    """CAggNet (Eq. 1): the node to the left, the one above in the same column, the one below in the column before.
+
+    Equation 1 prints the same column for both; below, that node is not there yet.
+    """
+    return {
+        (i, j): [(i, j - 1), *([(i - 1, j)] if i > 0 else []), (i + 1, j - 1)]
+        for j in range(1, last + 1)
+        for i in range(last - j + 1)
+    }
+
+
+def up_to_level(wiring: Wiring, level: int) -> Wiring:
+    """The nodes with i + j <= level, which see no other: the network that pruning leaves."""
+    return {node: sources for node, sources in wiring.items() if sum(node) <= level}
+
+
 def node_name(node: Node) -> str:
     """X[i, j] as a module's name."""
     return f"X_{node[0]}_{node[1]}"
 
 
 class Grid(nn.Module):
-    """The decoder's nodes: X[i, j] = f²(cat of its sources, each upsampled to stage i)."""
+    """The decoder's nodes, each made by `make_node(node, sources)` and called with its sources' feature maps."""
 
-    def __init__(self, wiring: Wiring, topology: Topology, *, fusion: Fusion) -> None:
+    def __init__(self, wiring: Wiring, make_node: Callable[[Node, Sequence[Node]], nn.Module]) -> None:
         super().__init__()
         self.wiring = wiring
-        self.nodes = nn.ModuleDict()
-        for node, sources in wiring.items():
-            stage = node[0]
-            channels = [topology.features_per_stage[i] for i, _ in sources]
-            width, kernel = topology.features_per_stage[stage], topology.kernel_sizes[stage]
-            first = FusionConv(channels, width, kernel, topology, fusion=fusion)
-            self.nodes[node_name(node)] = ConvStack(first, topology, stage)
+        self.nodes = nn.ModuleDict({node_name(node): make_node(node, sources) for node, sources in wiring.items()})
 
     def forward(self, encoder: Sequence[Tensor]) -> dict[Node, Tensor]:
         """The encoder's feature maps `(B, C_i, *spatial_i)` to the feature map of every node."""

@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim, get_matching_pool_op
+from dynamic_network_architectures.building_blocks.helper import (
+    convert_conv_op_to_dim,
+    get_matching_convtransp,
+    get_matching_pool_op,
+)
 from torch import nn
 from typing_extensions import TypedDict
 
@@ -75,6 +79,17 @@ class Topology:
         if any(s != 1 for s in self.strides[0]):
             raise ValueError(f"strides[0]={list(self.strides[0])}: stage 0 works at full resolution; give it stride 1")
 
+    @classmethod
+    def of(cls, network: object, kwargs: TopologyKwargs) -> Topology:
+        """The topology among the keywords of a network.
+
+        Raises:
+            ValueError: for a keyword that the network does not take.
+        """
+        if foreign := sorted(kwargs.keys() - TopologyKwargs.__annotations__.keys()):
+            raise ValueError(f"{type(network).__name__} takes no {', '.join(foreign)}; leave that out of its arguments")
+        return cls(**cast(Any, kwargs))
+
     @property
     def dim(self) -> int:
         """Spatial dimensions: 2 or 3."""
@@ -88,7 +103,7 @@ class Topology:
     @property
     def total_stride(self) -> Axes:
         """Voxels of the image, per axis, to one of the deepest stage."""
-        return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
+        return self.stride_between(0, self.last)
 
     def conv(self, in_channels: int, out_channels: int, kernel: Axes) -> Conv:
         """Convolution of stride 1 that keeps the spatial size."""
@@ -96,10 +111,22 @@ class Topology:
         conv = self.conv_op(in_channels, out_channels, kernel, padding=padding, bias=self.conv_bias)
         return cast(Conv, conv)
 
-    def max_pool(self, stage: int) -> nn.Module:
-        """Max pooling from the stage above into `stage`."""
+    def max_pool(self, stage: int, *, source: int | None = None) -> nn.Module:
+        """Max pooling into `stage`, from the stage above or from the shallower stage `source`."""
         pool = get_matching_pool_op(self.conv_op, pool_type="max")
-        return pool(self.strides[stage], self.strides[stage])
+        stride = self.stride_between(stage - 1 if source is None else source, stage)
+        return pool(stride, stride)
+
+    def transposed_conv(self, in_channels: int, out_channels: int, stage: int) -> nn.Module:
+        """Transposed convolution out of `stage` to the one above, its kernel the stride: no two outputs overlap."""
+        transposed = get_matching_convtransp(self.conv_op)
+        return transposed(in_channels, out_channels, self.strides[stage], self.strides[stage], bias=self.conv_bias)
+
+    def stride_between(self, shallow: int, deep: int) -> Axes:
+        """Voxels of stage `shallow`, per axis, to one of stage `deep`."""
+        return tuple(
+            math.prod(axis) for axis in zip((1,) * self.dim, *self.strides[shallow + 1 : deep + 1], strict=True)
+        )
 
     def _per_stage(self, name: str) -> tuple[Any, ...]:
         value = getattr(self, name)

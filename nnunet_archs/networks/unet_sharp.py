@@ -20,25 +20,29 @@ Where this departs from the paper or settles what it leaves open:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, cast, get_args
+from typing import ClassVar, get_args
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from .blocks import ConvStack
 from .contract import SegmentationNetwork, Supervision, check_choice
 from .encoders import ConvEncoder, VNetEncoder
-from .fusion import Fusion
-from .grid import Grid, Node, Wiring, node_name, unet, unet_plus_plus, unet_sharp
-from .topology import Topology, TopologyKwargs
+from .fusion import Fusion, FusionConv
+from .grid import Grid, Node, Wiring, node_name, unet, unet_3_plus, unet_plus_plus, unet_sharp, up_to_level
+from .heads import Heads
+from .topology import Axes, Topology, TopologyKwargs
 
 
 class GridNetwork(SegmentationNetwork):
     """An encoder, a grid of nodes, and a head at every supervised node.
 
     `supervision` names these: "none", X[0, L] alone; "nnunet", X[i, L-i] for i < L, as nnU-Net's own networks have
-    it; "paper", as the network's paper has it. `wiring` names one of the network's `wirings`.
+    it; "paper", as the network's paper has it. `wiring` names one of the network's `wirings`. With `level` the nodes
+    i + j <= level alone are built, and `level` stands for L: the network that pruning leaves (section 2.4).
 
     Raises:
         ValueError: for an option that does not exist, or a topology that cannot work.
@@ -55,18 +59,28 @@ class GridNetwork(SegmentationNetwork):
         deep_supervision: bool = False,
         supervision: Supervision = "nnunet",
         wiring: str = "equation",
+        level: int | None = None,
         fusion: Fusion = "exact",
         **topology_kwargs: Unpack[TopologyKwargs],
     ) -> None:
-        if foreign := sorted(topology_kwargs.keys() - TopologyKwargs.__annotations__.keys()):
-            raise ValueError(f"{type(self).__name__} takes no {', '.join(foreign)}; leave that out of its arguments")
-        topology = Topology(**cast(Any, topology_kwargs))
-        branches = self.branches(topology.last, supervision)
-        super().__init__(topology, branch_stages=tuple(i for i, _ in branches), deep_supervision=deep_supervision)
+        topology = Topology.of(self, topology_kwargs)
         check_choice("wiring", wiring, self.wirings)
-        self.encoder = self.encoder_class(input_channels, topology)
-        self.grid = Grid(self.wirings[wiring](topology.last), topology, fusion=fusion)
-        self.heads = Heads(branches, num_classes, topology, hierarchical=supervision == "paper")
+        full = self.wirings[wiring](topology.last)
+        last = topology.last if level is None else level
+        if (0, last) not in full:
+            levels = ", ".join(str(j) for i, j in sorted(full) if i == 0)
+            raise ValueError(f"level={level}: {type(self).__name__} of {topology.n_stages} stages has {levels}")
+        branches = self.branches(last, supervision)
+        super().__init__(topology, branch_stages=tuple(i for i, _ in branches), deep_supervision=deep_supervision)
+        self.supervised = branches
+        self.encoder = self.encoder_class(input_channels, topology, last=last)
+        self.grid = Grid(up_to_level(full, last), partial(self.make_node, fusion=fusion))
+        self.heads = Heads(
+            {node_name(node): self.width(node) for node in branches},
+            num_classes,
+            topology,
+            kernels={node_name(node): self.head_kernel(node, supervision) for node in branches},
+        )
 
     @classmethod
     def paper_branches(cls, last: int) -> list[Node]:
@@ -81,33 +95,30 @@ class GridNetwork(SegmentationNetwork):
             return cls.paper_branches(last)
         return [(i, last - i) for i in range(last if supervision == "nnunet" else 1)]
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Image `(B, C, *spatial)` to logits `(B, num_classes, *spatial)`, or the list of the branches' logits."""
-        logits = self.heads(self.grid(self.encoder(x)), all_branches=self.deep_supervision)
-        return logits if self.deep_supervision else logits[0]
+    def width(self, node: Node) -> int:
+        """Channels of a node."""
+        return self.topology.features_per_stage[node[0]]
 
+    def head_kernel(self, node: Node, supervision: Supervision) -> Axes:
+        """Kernel 1, as X[0, j] has in Figure 2; with the paper's supervision the deeper nodes have their stage's."""
+        hierarchical = supervision == "paper" and node[0] > 0
+        return self.topology.kernel_sizes[node[0]] if hierarchical else (1,) * self.topology.dim
 
-class Heads(nn.Module):
-    """A convolution to logits at every supervised node.
+    def make_node(self, node: Node, sources: Sequence[Node], *, fusion: Fusion) -> nn.Module:
+        """X[i, j] = f²(cat of its sources, each brought to stage i)."""
+        kernel = self.topology.kernel_sizes[node[0]]
+        first = FusionConv([self.width(s) for s in sources], self.width(node), kernel, self.topology, fusion=fusion)
+        return ConvStack(first, self.width(node), kernel, self.topology)
 
-    Kernel 1, as X[0, j] has in Figure 2; with `hierarchical` the deeper nodes have the stage's kernel (3 x 3 there).
-    nnU-Net leaves `.seg_layers.` out when it loads pretrained weights, hence the name.
-    """
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Features of the supervised nodes."""
+        nodes = self.grid(self.encoder(x))
+        return [nodes[node] for node in self.supervised]
 
-    def __init__(self, branches: list[Node], num_classes: int, topology: Topology, *, hierarchical: bool) -> None:
-        super().__init__()
-        self.branches = branches
-        self.seg_layers = nn.ModuleDict()
-        for i, j in branches:
-            kernel = topology.kernel_sizes[i] if hierarchical and i > 0 else (1,) * topology.dim
-            padding = tuple(k // 2 for k in kernel)
-            width = topology.features_per_stage[i]
-            self.seg_layers[node_name((i, j))] = topology.conv_op(width, num_classes, kernel, padding=padding)
-
-    def forward(self, x: Mapping[Node, Tensor], *, all_branches: bool) -> list[Tensor]:
-        """The nodes' features to the logits of all branches, or of the first alone."""
-        branches = self.branches if all_branches else self.branches[:1]
-        return [self.seg_layers[node_name(node)](x[node]) for node in branches]
+    def logits(self, x: Tensor) -> list[Tensor]:
+        """Logits of the supervised nodes, or of the first alone."""
+        features = self.features(x)
+        return self.heads(features if self.deep_supervision else features[:1])
 
 
 class UNet(GridNetwork):
@@ -141,6 +152,72 @@ class UNetSharp(GridNetwork):
         return [*((i, last - i) for i in range(last + 1)), *((0, j) for j in range(last - 1, 0, -1))]
 
 
+class UNet3Plus(GridNetwork):
+    """UNet 3+ (Huang et al. 2020, arXiv:2004.08790) as Table 1 counts it: all scales concatenated as is, then f²."""
+
+    wirings: ClassVar = {"equation": unet_3_plus}
+
+    @classmethod
+    def paper_branches(cls, last: int) -> list[Node]:
+        """The decoder from X[0, L] down to the bottleneck (UNet 3+, section 2.2)."""
+        return [(i, last - i) for i in range(last + 1)]
+
+    def make_node(self, node: Node, sources: Sequence[Node], *, fusion: Fusion) -> nn.Module:
+        """As in the other grids, shallower stages pooled first."""
+        return Pooled(super().make_node(node, sources, fusion=fusion), node, sources, self.topology)
+
+
+class CanonicalUNet3Plus(UNet3Plus):
+    """UNet 3+ as its own paper has it: every scale is convolved to 32 channels, their concatenation once more."""
+
+    projected: ClassVar = 32
+
+    def width(self, node: Node) -> int:
+        """The encoder's widths, 32 times the number of stages in the decoder."""
+        return super().width(node) if node[1] == 0 else self.projected * self.topology.n_stages
+
+    def head_kernel(self, node: Node, supervision: Supervision) -> Axes:
+        """The stage's kernel (3 x 3 there), the output's too."""
+        return self.topology.kernel_sizes[node[0]]
+
+    def make_node(self, node: Node, sources: Sequence[Node], *, fusion: Fusion) -> nn.Module:
+        """As the raw form, with a convolution to 32 channels for every source."""
+        kernel = self.topology.kernel_sizes[node[0]]
+        first = Projections([self.width(s) for s in sources], self.projected, kernel, self.topology, fusion=fusion)
+        return Pooled(ConvStack(first, self.width(node), kernel, self.topology), node, sources, self.topology)
+
+
+class Pooled(nn.Module):
+    """A node some of whose sources are of shallower stages: these are pooled to its own."""
+
+    def __init__(self, node: nn.Module, at: Node, sources: Sequence[Node], topology: Topology) -> None:
+        super().__init__()
+        stage = at[0]
+        self.pools = nn.ModuleList(
+            topology.max_pool(stage, source=i) if i < stage else nn.Identity() for i, _ in sources
+        )
+        self.node = node
+
+    def forward(self, sources: Sequence[Tensor]) -> Tensor:
+        """Sources `(B, C_k, *spatial_k)` to the node's features."""
+        return self.node([pool(x) for pool, x in zip(self.pools, sources, strict=True)])
+
+
+class Projections(nn.Module):
+    """cat(conv_0(up(x_0)), ..., conv_k(up(x_k))), each to the same number of channels."""
+
+    def __init__(
+        self, in_channels: Sequence[int], channels: int, kernel: Axes, topology: Topology, *, fusion: Fusion
+    ) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(FusionConv([c], channels, kernel, topology, fusion=fusion) for c in in_channels)
+
+    def forward(self, sources: Sequence[Tensor]) -> Tensor:
+        """Sources `(B, C_k, *spatial_k)`, the first at the finest grid, to all channels on that grid."""
+        size = sources[0].shape[2:]
+        return torch.cat([conv([x], size) for conv, x in zip(self.convs, sources, strict=True)], dim=1)
+
+
 class VNet(UNet):
     """V-Net's encoder with U-Net's decoder, as Table 1 counts it; WV-Net is a matter of its features."""
 
@@ -161,3 +238,15 @@ class VNetSharp(UNetSharp):
 
     encoder_class = VNetEncoder
     wirings: ClassVar = {"equation": unet_sharp, "table": partial(unet_sharp, without=[(0, 4)])}
+
+
+class VNet3Plus(UNet3Plus):
+    """V-Net's encoder with UNet 3+'s decoder, as Table 1 counts it."""
+
+    encoder_class = VNetEncoder
+
+
+class CanonicalVNet3Plus(CanonicalUNet3Plus):
+    """V-Net's encoder with the decoder of UNet 3+'s own paper."""
+
+    encoder_class = VNetEncoder

@@ -1,5 +1,7 @@
 """The exact form of a fused convolution against the textbook's."""
 
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nnunet_archs.networks import Topology
-from nnunet_archs.networks.fusion import FusionConv, convolve, fuse, taps_first, upsample
+from nnunet_archs.networks.fusion import FusionConv, Interpolation, convolve, fuse, taps_first, upsample
 
 
 @st.composite
@@ -29,19 +31,23 @@ def topology(dim, bias):
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
-@given(case=sources(), bias=st.booleans())
-def test_exact_equals_textbook(case, bias):
+@given(case=sources(), bias=st.booleans(), interpolation=st.sampled_from(get_args(Interpolation)), first=st.booleans())
+def test_exact_equals_textbook(case, bias, interpolation, first):
     size, kernel, lower, channels = case
+    # the grid need not be that of the first source
+    if lower and not first:
+        lower, channels = lower[::-1], channels[1:]
+    shapes = [size, *lower] if first or not lower else lower
     torch.manual_seed(0)
     shape = topology(len(size), bias)
-    exact = FusionConv(channels, 3, kernel, shape).double()
-    textbook = FusionConv(channels, 3, kernel, shape, fusion="textbook").double()
+    exact = FusionConv(channels, 3, kernel, shape, interpolation=interpolation).double()
+    textbook = FusionConv(channels, 3, kernel, shape, interpolation=interpolation, fusion="textbook").double()
     textbook.load_state_dict(exact.state_dict())
     results = []
-    data = [torch.randn(2, c, *s, dtype=torch.double) for c, s in zip(channels, [size, *lower], strict=True)]
+    data = [torch.randn(2, c, *s, dtype=torch.double) for c, s in zip(channels, shapes, strict=True)]
     for conv in (exact, textbook):
         inputs = [x.clone().requires_grad_() for x in data]
-        y = conv(inputs)
+        y = conv(inputs, size)
         (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
         results.append([y, *(x.grad for x in inputs), *(p.grad for p in conv.parameters())])
     for a, b in zip(*results, strict=True):
@@ -53,11 +59,13 @@ def test_exact_equals_textbook(case, bias):
     [((3, 5), (12, 5)), ((1, 4), (7, 9)), ((2, 3, 4), (8, 3, 16)), ((4, 4, 4), (8, 8, 8)), ((5, 1, 2), (5, 1, 6))],
 )
 @pytest.mark.parametrize("kernel", [1, 3, 5])
-def test_fuse_is_upsampling_then_convolution(low, high, kernel):
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
+def test_fuse_is_upsampling_then_convolution(low, high, kernel, interpolation):
     torch.manual_seed(0)
     x = torch.randn(2, 3, *low, dtype=torch.double)
     weight = torch.randn(4, 3, *[kernel] * len(low), dtype=torch.double)
-    torch.testing.assert_close(fuse(x, weight, high), convolve(upsample(x, high), weight), rtol=1e-12, atol=1e-12)
+    upsampled_first = convolve(upsample(x, high, interpolation), weight)
+    torch.testing.assert_close(fuse(x, weight, high, interpolation), upsampled_first, rtol=1e-12, atol=1e-12)
 
 
 def test_the_rule_takes_each_form_where_it_is_cheaper():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pydoc
 import sys
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, ClassVar, Literal, NoReturn
 
@@ -17,9 +16,10 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 from tqdm import tqdm
-from typing_extensions import override
+from typing_extensions import Unpack, override
 
 from nnunet_archs.losses import CrossEntropyLoss, DeepSupervisionLoss, SegmentationLoss
+from nnunet_archs.losses.base import LabelKwargs
 from nnunet_archs.networks import SegmentationNetwork, Topology
 from nnunet_archs.networks.contract import Supervision
 
@@ -151,19 +151,20 @@ class PaperTrainer(nnUNetTrainer):
     def _build_loss(self) -> nn.Module:
         if self.recipe == "nnunet":
             return super()._build_loss()
-        loss = self.segmentation_loss(CrossEntropyLoss if self.recipe == "CE" else self.paper_loss)
+        labels: LabelKwargs = {
+            "regions": self.label_manager.has_regions,
+            "ignore_label": self.label_manager.ignore_label,
+            "batch_dice": self.configuration_manager.batch_dice,
+            "ddp": self.is_ddp,
+        }
+        loss = CrossEntropyLoss(**labels) if self.recipe == "CE" else self.new_loss(**labels)
         if not self.enable_deep_supervision:
             return loss
         return DeepSupervisionLoss(loss, self.branch_stages, self.branch_weights())
 
-    def segmentation_loss(self, loss: Callable[..., SegmentationLoss]) -> SegmentationLoss:
-        """A loss of ours for this data set's labels."""
-        return loss(
-            regions=self.label_manager.has_regions,
-            ignore_label=self.label_manager.ignore_label,
-            batch_dice=self.configuration_manager.batch_dice,
-            ddp=self.is_ddp,
-        )
+    def new_loss(self, **labels: Unpack[LabelKwargs]) -> SegmentationLoss:
+        """The paper's loss for a data set's labels."""
+        return self.paper_loss(**labels)
 
     def branch_weights(self) -> list[float]:
         """Weight of each output: equal, or nnU-Net's with its supervision, halved from stage to stage, none at last."""

@@ -16,6 +16,8 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
 )
 
 from .base import PaperTrainer
+from .caggnet import CAggNetTrainer
+from .improved_skip import ClassicalUNetTrainer, ImprovedSkipConcatUNetTrainer, ImprovedSkipUNetTrainer
 from .nnunet import PlainConvUNetTrainer, ResidualEncoderUNetTrainer
 from .unet_sharp import (
     CanonicalUNet3PlusTrainer,
@@ -43,6 +45,10 @@ TRAINERS: dict[str, type[PaperTrainer]] = {
         CanonicalVNet3PlusTrainer,
         UNetTrainer,
         VNetTrainer,
+        CAggNetTrainer,
+        ImprovedSkipUNetTrainer,
+        ImprovedSkipConcatUNetTrainer,
+        ClassicalUNetTrainer,
         PlainConvUNetTrainer,
         ResidualEncoderUNetTrainer,
     )
@@ -51,7 +57,7 @@ TRAINERS: dict[str, type[PaperTrainer]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A word of a trainer's name: `<N>` in its spelling is a number, `group` names what it settles.
+    """A word of a trainer's name: `<N>` in its spelling is a number, `<P>` one below 100, `group` what it settles.
 
     It sets an attribute of the trainer (to the number, or to `value`), or adds one of nnU-Net's own variants. An
     option that is not `general` is known to the trainers that list its spelling; one `of_paper_loss` changes that.
@@ -68,7 +74,8 @@ class Option:
 
     def match(self, word: str) -> re.Match[str] | None:
         """Match of this option with a word of a name, the number as its group."""
-        return re.fullmatch(self.spelling.replace("<N>", "([1-9][0-9]*)"), word)
+        pattern = self.spelling.replace("<N>", "([1-9][0-9]*)").replace("<P>", "([1-9][0-9]?)")
+        return re.fullmatch(pattern, word)
 
     def value_in(self, word: str) -> Any:
         """What the attribute is set to: the number in the word, or `value`."""
@@ -101,6 +108,22 @@ OPTIONS = (
         group="loss",
         attribute="recipe",
         value="CE",
+    ),
+    Option(
+        spelling="alpha<P>",
+        meaning="the focal loss weighs foreground with P per cent, background with the rest",
+        group="alpha",
+        attribute="alpha",
+        general=False,
+        of_paper_loss=True,
+    ),
+    Option(
+        spelling="gamma<N>",
+        meaning="the focal loss' exponent is N",
+        group="gamma",
+        attribute="gamma",
+        general=False,
+        of_paper_loss=True,
     ),
     Option(
         spelling="DS",

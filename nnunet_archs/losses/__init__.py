@@ -3,7 +3,7 @@
 from .auxiliary import AuxiliaryLoss
 from .base import SegmentationLoss
 from .cross_entropy import CrossEntropyLoss
-from .focal import focal
+from .focal import FocalLoss, focal
 from .hybrid import HybridLoss
 from .lovasz import lovasz_hinge
 from .supervision import DeepSupervisionLoss
@@ -14,6 +14,7 @@ __all__ = [
     "Comparison",
     "CrossEntropyLoss",
     "DeepSupervisionLoss",
+    "FocalLoss",
     "HybridLoss",
     "SegmentationLoss",
     "compare",

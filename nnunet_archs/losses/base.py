@@ -7,8 +7,18 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from .target import Comparison, compare
+
+
+class LabelKwargs(TypedDict, total=False):
+    """What every loss is told of the data set and of the training."""
+
+    regions: bool
+    ignore_label: int | None
+    batch_dice: bool
+    ddp: bool
 
 
 class SegmentationLoss(nn.Module, ABC):

@@ -1,6 +1,8 @@
 """Networks, one module a paper, and the parts they share."""
 
+from .caggnet import CAggNet
 from .contract import SegmentationNetwork
+from .improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from .topology import Topology
 from .unet_sharp import (
     CanonicalUNet3Plus,
@@ -16,8 +18,12 @@ from .unet_sharp import (
 )
 
 __all__ = [
+    "CAggNet",
     "CanonicalUNet3Plus",
     "CanonicalVNet3Plus",
+    "ClassicalUNet",
+    "ImprovedSkipConcatUNet",
+    "ImprovedSkipUNet",
     "SegmentationNetwork",
     "Topology",
     "UNet",

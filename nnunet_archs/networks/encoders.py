@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +20,7 @@ class ConvEncoder(nn.Module):
         stages = range(1 + (topology.last if last is None else last))
         widths = (input_channels, *topology.features_per_stage)
         kernels = topology.kernel_sizes
-        self.pools = nn.ModuleList(topology.max_pool(i) for i in stages[1:])
+        self.pools = nn.ModuleList(topology.max_pool(i) if i > 0 else nn.Identity() for i in stages)
         self.stages = nn.ModuleList(
             ConvStack(topology.conv(widths[i], widths[i + 1], kernels[i]), widths[i + 1], kernels[i], topology)
             for i in stages
@@ -30,9 +28,15 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""
-        features = [self.stages[0](x)]
-        for pool, stage in zip(self.pools, itertools.islice(self.stages, 1, None), strict=True):
-            features.append(stage(pool(features[-1])))
+        return [second for _, second in self.both(x)]
+
+    def both(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Image `(B, C, *spatial)` to the results of both convolutions of every stage, highest resolution first."""
+        features: list[tuple[Tensor, Tensor]] = []
+        for pool, (conv1, conv2) in zip(self.pools, self.stages, strict=True):
+            first = conv1(pool(x))
+            x = conv2(first)
+            features.append((first, x))
         return features
 
 

@@ -8,7 +8,7 @@ import torch
 from hand_made import make_dataset_json, make_plans
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_archs.trainers.names import OPTIONS, TRAINERS, UnknownTrainer, trainer_class
+from nnunet_archs.trainers.names import OPTIONS, TRAINERS, Option, UnknownTrainer, trainer_class
 
 SPELLED = [option.spelling.replace("<N>", "7") for option in OPTIONS if option.general]
 CPU = torch.device("cpu")
@@ -116,7 +116,8 @@ def test_options_combine_in_any_order(name: str) -> None:
 def test_unknown_option_is_named_beside_those_that_exist(word: str) -> None:
     message = error_of(f"UNetSharpTrainer_5iterations_{word}")
     assert f"UNetSharpTrainer has no option _{word};" in message
-    assert all(f"_{option.spelling}" in message for option in OPTIONS)
+    listed = message.split("the options are ")[1].split(", ")
+    assert listed == [f"_{option.spelling}" for option in OPTIONS if option.known_to(TRAINERS["UNetSharpTrainer"])]
 
 
 @pytest.mark.parametrize(
@@ -141,3 +142,52 @@ def test_other_trainers_are_unknown(name: str) -> None:
     with pytest.raises(UnknownTrainer, match="UNetSharpTrainer, VNetSharpTrainer") as caught:
         trainer_class(name)
     assert str(caught.value).startswith(name.split("_")[0])
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if not option.general], ids=lambda o: o.spelling)
+def test_option_of_some_trainers(option: Option) -> None:
+    word = option.spelling.replace("<N>", "3").replace("<P>", "30")
+    knowing = [name for name, trainer in TRAINERS.items() if option.spelling in trainer.options]
+    assert knowing
+    for name in TRAINERS:
+        if name in knowing:
+            assert trainer_class(f"{name}_{word}").__name__ == f"{name}_{word}"
+        else:
+            assert f"{name} has no option _{word};" in error_of(f"{name}_{word}")
+
+
+@pytest.mark.parametrize("word", ["alpha0", "alpha100", "alpha2.5", "alpha", "gamma0"])
+def test_focal_settings_are_checked(word: str) -> None:
+    assert f"has no option _{word};" in error_of(f"CAggNetTrainer_{word}")
+
+
+def test_focal_settings_reach_the_loss() -> None:
+    trainer = make("CAggNetTrainer_alpha50_gamma1_noDS")
+    trainer.initialize()
+    assert (trainer.loss.alpha, trainer.loss.gamma) == (0.5, 1)
+
+
+@pytest.mark.parametrize("option", ["CE", "DiceCE"])
+def test_options_of_a_loss_that_is_replaced_are_named(option: str) -> None:
+    message = error_of(f"CAggNetTrainer_alpha50_{option}")
+    assert "_alpha50 is of the paper's loss" in message
+
+
+def test_optimiser_of_the_paper_and_of_nnunet() -> None:
+    def optimiser(name: str) -> tuple[str, float]:
+        trainer = make(name)
+        trainer.initialize()
+        return type(trainer.optimizer).__name__, trainer.optimizer.param_groups[0]["lr"]
+
+    assert optimiser("CAggNetTrainer") == ("Adam", 1e-3)
+    assert optimiser("CAggNetTrainer_CE") == ("Adam", 1e-3)
+    assert optimiser("CAggNetTrainer_DiceCE") == optimiser("UNetSharpTrainer") == ("SGD", 1e-2)
+
+
+def test_nnunets_supervision_has_its_weights() -> None:
+    trainer = make("UNetSharpTrainer_DS")
+    trainer.initialize()
+    assert trainer.loss.stages == (0, 1)
+    assert trainer.loss.weights == (1.0, 0.0)
+    assert make("UNetTrainer_DS").enable_deep_supervision
+    assert not make("UNetTrainer").enable_deep_supervision

@@ -1,0 +1,108 @@
+"""The improved-skip U-Net of Di et al., and the classical U-Net that it is measured against.
+
+Jing Di, Shuai Ma, Jing Lian, Guodong Wang: "A U-Net Network Model for Medical Image Segmentation Based on Improved Skip
+Connections".
+
+Section III.A: the skip connection leaves an encoder stage after its first convolution, not its second, which pooling
+takes. "Ours1" also joins both convolutions of the fifth stage before it is upsampled; "Ours2" does not. Upsampling is a
+transposed convolution, which halves the channels.
+
+Where this departs from the paper or settles what it leaves open:
+
+- The first convolution's result is taken after its activation, and joined where U-Net joins it: with the transposed
+  convolution's result, before the decoder's first convolution.
+- The prose swaps Ours1 and Ours2 relative to the legend of the table; the counts confirm the legend.
+- Dropout is "added after the convolution", at a rate and in layers unstated: here 0.1 after every convolution, before
+  the normalisation as in nnU-Net; a plan that has a dropout of its own keeps that.
+- The fifth stage is the plan's last.
+- Normalisation and activation are the plan's; the paper has BatchNorm and ReLU. Its classical U-Net has the size of one
+  without normalisation; the one here has the plan's, so that the skip is all that differs.
+- Two convolutions a stage, whatever a plan for another network says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, get_args
+
+import torch
+from dynamic_network_architectures.building_blocks.helper import get_matching_dropout
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from .blocks import ConvStack
+from .contract import SegmentationNetwork, Supervision, check_choice
+from .encoders import ConvEncoder
+from .fusion import Fusion, FusionConv
+from .heads import Heads
+from .topology import Topology, TopologyKwargs
+
+
+class ImprovedSkipUNet(SegmentationNetwork):
+    """U-Net whose skip connections leave after the first convolution of a stage ("Ours2").
+
+    Raises:
+        ValueError: for an option that does not exist, or a topology that cannot work.
+    """
+
+    skip: ClassVar[int] = 0  # the convolution of a stage from which its skip connection leaves
+    bottom: ClassVar[tuple[int, ...]] = (1,)  # those of the last stage that are upsampled
+    dropout: ClassVar[float] = 0.1
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        deep_supervision: bool = False,
+        supervision: Supervision = "nnunet",
+        fusion: Fusion = "exact",
+        **topology_kwargs: Unpack[TopologyKwargs],
+    ) -> None:
+        topology = Topology.of(self, topology_kwargs)
+        if self.dropout and topology.dropout_op is None:
+            dropout_op = get_matching_dropout(dimension=topology.dim)
+            topology = replace(topology, dropout_op=dropout_op, dropout_op_kwargs={"p": self.dropout})
+        check_choice("supervision", supervision, get_args(Supervision))
+        stages = tuple(range(topology.last if supervision == "nnunet" else 1))
+        super().__init__(topology, branch_stages=stages, deep_supervision=deep_supervision)
+        widths, last = topology.features_per_stage, topology.last
+        self.encoder = ConvEncoder(input_channels, topology)
+        below = [*widths[1:last], len(self.bottom) * widths[last]]
+        self.stages = nn.ModuleList(DecoderStage(below[i], i, topology, fusion=fusion) for i in range(last))
+        self.heads = Heads({f"D_{i}": widths[i] for i in stages}, num_classes, topology)
+
+    def logits(self, x: Tensor) -> list[Tensor]:
+        """Logits of the decoder's stages, or of the full resolution alone."""
+        *convs, bottom = self.encoder.both(x)
+        decoded = [torch.cat([bottom[i] for i in self.bottom], dim=1)]
+        for stage, both in zip(reversed(self.stages), reversed(convs), strict=True):
+            decoded.insert(0, stage(decoded[0], both[self.skip]))
+        return self.heads(decoded if self.deep_supervision else decoded[:1])
+
+
+class ImprovedSkipConcatUNet(ImprovedSkipUNet):
+    """The same, both convolutions of the last stage joined before they are upsampled ("Ours1")."""
+
+    bottom: ClassVar = (0, 1)
+
+
+class ClassicalUNet(ImprovedSkipUNet):
+    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with transposed convolutions, without dropout."""
+
+    skip: ClassVar = 1
+    dropout: ClassVar = 0.0
+
+
+class DecoderStage(nn.Module):
+    """f²(cat(up(x), skip)), up a transposed convolution out of the stage below."""
+
+    def __init__(self, in_channels: int, stage: int, topology: Topology, *, fusion: Fusion) -> None:
+        super().__init__()
+        width, kernel = topology.features_per_stage[stage], topology.kernel_sizes[stage]
+        self.up = topology.transposed_conv(in_channels, width, stage + 1)
+        self.convs = ConvStack(FusionConv([width] * 2, width, kernel, topology, fusion=fusion), width, kernel, topology)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Features of the stage below and the skip connection's to `(B, width, *spatial)` at this stage."""
+        return self.convs([self.up(x), skip])

@@ -1,0 +1,40 @@
+"""CAggNet (arXiv:2004.08237), with its focal loss and the optimiser that this needs."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from torch import optim
+from typing_extensions import Unpack, override
+
+from nnunet_archs.losses import FocalLoss, SegmentationLoss
+from nnunet_archs.losses.base import LabelKwargs
+from nnunet_archs.networks import CAggNet
+
+from .base import PaperTrainer
+
+
+class CAggNetTrainer(PaperTrainer):
+    """CAggNet, supervised at every stage of its weighted aggregation."""
+
+    network_class = CAggNet
+    options = frozenset({"alpha<P>", "gamma<N>"})
+    alpha: ClassVar[int] = 25  # in per cent
+    gamma: ClassVar[int] = 2
+
+    @override
+    def new_loss(self, **labels: Unpack[LabelKwargs]) -> SegmentationLoss:
+        return FocalLoss(alpha=self.alpha / 100, gamma=self.gamma, **labels)
+
+    @override
+    def configure_optimizers(self) -> tuple[optim.Optimizer, PolyLRScheduler]:
+        """The paper's Adam of rate 1e-3 (section IV), but with nnU-Net's loss, which has nnU-Net's optimiser.
+
+        The focal loss is small: nnU-Net's SGD leaves the network at the background.
+        """
+        if self.recipe == "nnunet":
+            return super().configure_optimizers()
+        self.initial_lr = 1e-3
+        optimizer = optim.Adam(self.network.parameters(), self.initial_lr)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)

@@ -46,7 +46,7 @@ class SegmentationLoss(nn.Module, ABC):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss, a float32 scalar, whatever autocast and the dtype of `logits` say."""
         # half precision overflows at 65504, so that even the voxels of one patch cannot be counted in it
-        with _no_autocast(logits.device.type):
+        with no_autocast(logits.device.type):
             return self.compute(compare(logits, target, regions=self.regions, ignore_label=self.ignore_label))
 
     @abstractmethod
@@ -54,7 +54,8 @@ class SegmentationLoss(nn.Module, ABC):
         """Return the loss of one batch."""
 
 
-def _no_autocast(device_type: str) -> AbstractContextManager[object]:
+def no_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Autocast switched off on a device."""
     # torch.autocast refuses a device that has none (meta, and mps in older versions), even to switch it off
     if not torch.amp.is_autocast_available(device_type):
         return nullcontext()

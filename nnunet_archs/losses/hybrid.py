@@ -14,10 +14,10 @@ The paper segments one class. More classes are one against the rest each, and av
 
 from __future__ import annotations
 
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor
 
 from .base import SegmentationLoss
+from .dice import soft_dice
 from .focal import focal
 from .lovasz import lovasz_hinge
 from .target import Comparison
@@ -32,5 +32,4 @@ class HybridLoss(SegmentationLoss):
 
     def dice(self, batch: Comparison) -> Tensor:
         """Return Eq. 4, 1 - (2 sum(y p) + 1) / (sum y + sum p + 1), mean over classes and samples."""
-        overlap = MemoryEfficientSoftDiceLoss(batch_dice=self.batch_dice, smooth=1.0, ddp=self.ddp)
-        return 1 + overlap(batch.foreground_probability, batch.foreground, loss_mask=batch.valid)
+        return soft_dice(batch, batch_dice=self.batch_dice, ddp=self.ddp)

@@ -78,17 +78,34 @@ def compare(logits: Tensor, target: Tensor, *, regions: bool = False, ignore_lab
     With regions the value of `ignore_label` is of no interest, only that there is one.
     """
     _check_shapes(logits, target, regions=regions, ignore=ignore_label is not None)
+    valid = valid_voxels(target, regions=regions, ignore_label=ignore_label)
     if regions:
-        valid = None if ignore_label is None else ~target[:, -1:].bool()
         truth = target[:, : logits.shape[1]].bool()
         truth = truth if valid is None else truth & valid
     else:
-        valid = None if ignore_label is None else target != ignore_label
         labels = target if valid is None else target.masked_fill(~valid, 0)
         # scatter, not a comparison with all labels: a label that has no logit raises instead of being skipped
         truth = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, labels.long(), True)
     logits = logits.float()
     return Comparison(logits if valid is None else logits.masked_fill(~valid, 0), truth, valid, regions)
+
+
+def foreground_and_valid(target: Tensor, *, regions: bool, ignore_label: int | None) -> tuple[Tensor, Tensor | None]:
+    """Valid voxels of any foreground class or region, and `valid_voxels`, both `(B, 1, *spatial)`, bool."""
+    valid = valid_voxels(target, regions=regions, ignore_label=ignore_label)
+    if regions:
+        truth = target if valid is None else target[:, :-1]
+        foreground = truth.bool().any(1, keepdim=True)
+    else:
+        foreground = target > 0
+    return foreground if valid is None else foreground & valid, valid
+
+
+def valid_voxels(target: Tensor, *, regions: bool, ignore_label: int | None) -> Tensor | None:
+    """Voxels that are not under the ignore label, `(B, 1, *spatial)`, bool; None where none can be."""
+    if ignore_label is None:
+        return None
+    return ~target[:, -1:].bool() if regions else target != ignore_label
 
 
 def _check_shapes(logits: Tensor, target: Tensor, *, regions: bool, ignore: bool) -> None:

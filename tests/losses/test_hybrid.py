@@ -10,15 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from examples import IGNORE, SHAPES, example, ignoring, kinds, value_and_gradient
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from nnunet_archs.losses import HybridLoss, compare, focal, lovasz_hinge
-
-IGNORE = 9  # far from the labels: it must not be taken for a channel
-SHAPES = [(5, 6), (3, 4, 3)]
-
 
 # The reference: the equations in float64, voxel by voxel.
 
@@ -82,41 +78,8 @@ def hybrid(terms: dict[str, float]) -> float:
     return 0.5 * terms["focal"] + terms["dice"] + 0.5 * terms["lovasz"]
 
 
-# Input
-
-
-def example(
-    channels: int, spatial: tuple[int, ...], *, regions: bool, ignore: bool, batch: int = 2, seed: int = 0
-) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(batch, channels, *spatial, generator=generator)
-    if regions:
-        target = torch.rand(batch, channels + ignore, *spatial, generator=generator) < 0.4
-        return logits, target
-    target = torch.randint(channels, (batch, 1, *spatial), generator=generator, dtype=torch.int16)
-    if ignore:
-        target[torch.rand(target.shape, generator=generator) < 0.4] = IGNORE
-    return logits, target
-
-
-def ignored(target: Tensor, *, regions: bool) -> Tensor:
-    return target[:, -1:].bool() if regions else target == IGNORE
-
-
 def loss_of(*, regions: bool, ignore: bool, batch_dice: bool = False) -> HybridLoss:
     return HybridLoss(regions=regions, ignore_label=IGNORE if ignore else None, batch_dice=batch_dice)
-
-
-def value_and_gradient(loss: torch.nn.Module, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    logits = logits.clone().requires_grad_()
-    value = loss(logits, target)
-    (gradient,) = torch.autograd.grad(value, logits)
-    return value.detach(), gradient
-
-
-KINDS = [(2, False), (4, False), (1, True), (3, True)]
-kinds = pytest.mark.parametrize(("channels", "regions"), KINDS, ids=["2 labels", "4 labels", "1 region", "3 regions"])
-ignoring = pytest.mark.parametrize("ignore", [False, True], ids=["all valid", "ignore"])
 
 
 # The equations
@@ -195,108 +158,6 @@ def test_lovasz_weights_are_exact_on_many_voxels() -> None:
     assert close.mean() > 0.98
 
 
-# Softmax and sigmoid
-
-
-@ignoring
-def test_two_labels_equal_one_region(ignore: bool) -> None:
-    logits, labels = example(2, (4, 4, 3), regions=False, ignore=ignore)
-    regions = torch.cat([labels == 1, labels == IGNORE], 1) if ignore else labels == 1
-    softmax, softmax_gradient = value_and_gradient(loss_of(regions=False, ignore=ignore), logits, labels)
-    difference = logits[:, 1:] - logits[:, :1]
-    sigmoid, sigmoid_gradient = value_and_gradient(loss_of(regions=True, ignore=ignore), difference, regions)
-    torch.testing.assert_close(softmax, sigmoid, rtol=1e-6, atol=0)
-    torch.testing.assert_close(softmax_gradient[:, 1:], sigmoid_gradient, rtol=1e-5, atol=1e-8)
-    torch.testing.assert_close(softmax_gradient[:, :1], -sigmoid_gradient, rtol=1e-5, atol=1e-8)
-
-
-def test_softmax_disregards_a_constant() -> None:
-    logits, target = example(4, (5, 6), regions=False, ignore=False)
-    torch.testing.assert_close(HybridLoss()(logits + 3, target), HybridLoss()(logits, target))
-
-
-# The ignore label
-
-
-@kinds
-@pytest.mark.parametrize("batch_dice", [False, True], ids=["sample Dice", "batch Dice"])
-@pytest.mark.parametrize("rubbish", [-50.0, 1e30, math.inf, math.nan])
-def test_ignored_voxels_have_no_influence(channels: int, regions: bool, batch_dice: bool, rubbish: float) -> None:
-    logits, target = example(channels, (5, 6), regions=regions, ignore=True)
-    loss = loss_of(regions=regions, ignore=True, batch_dice=batch_dice)
-    value, gradient = value_and_gradient(loss, logits, target)
-    mask = ignored(target, regions=regions)
-    assert mask.any()
-    other = target.clone()
-    if regions:
-        other[:, :-1] ^= mask
-    other_value, other_gradient = value_and_gradient(loss, logits.masked_fill(mask, rubbish), other)
-    assert torch.equal(value, other_value)
-    assert torch.equal(gradient, other_gradient)
-    assert not gradient[mask.expand_as(gradient)].any()
-    assert gradient[~mask.expand_as(gradient)].any()
-
-
-@kinds
-def test_ignoring_voxels_equals_removing_them(channels: int, regions: bool) -> None:
-    logits, target = example(channels, (5, 6), regions=regions, ignore=True, batch=1)
-    keep = ~ignored(target, regions=regions)[0, 0]
-    kept_target = target[:, :channels] if regions else target
-    value, gradient = value_and_gradient(loss_of(regions=regions, ignore=True), logits, target)
-    removed, removed_gradient = value_and_gradient(
-        loss_of(regions=regions, ignore=False), logits[:, :, keep], kept_target[:, :, keep]
-    )
-    torch.testing.assert_close(value, removed)
-    torch.testing.assert_close(gradient[:, :, keep], removed_gradient)
-
-
-def test_ignore_channel_may_be_float() -> None:
-    logits, target = example(3, (5, 6), regions=True, ignore=True)
-    loss = loss_of(regions=True, ignore=True)
-    assert torch.equal(loss(logits, target), loss(logits, target.float()))
-
-
-@kinds
-@pytest.mark.parametrize("batch_dice", [False, True], ids=["sample Dice", "batch Dice"])
-def test_nothing_valid_gives_zero(channels: int, regions: bool, batch_dice: bool) -> None:
-    logits, target = example(channels, (5, 6), regions=regions, ignore=True)
-    if regions:
-        target[:, -1] = True
-    else:
-        target.fill_(IGNORE)
-    loss = loss_of(regions=regions, ignore=True, batch_dice=batch_dice)
-    value, gradient = value_and_gradient(loss, logits, target)
-    assert value == 0
-    assert torch.equal(gradient, torch.zeros_like(gradient))
-
-
-# Extremes
-
-
-@kinds
-@ignoring
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("truth", [False, True], ids=["truth empty", "truth full"])
-@pytest.mark.parametrize("guess", [False, True], ids=["guess empty", "guess full"])
-def test_extremes_stay_finite(
-    channels: int, regions: bool, ignore: bool, dtype: torch.dtype, truth: bool, guess: bool
-) -> None:
-    _, target = example(channels, (4, 4), regions=regions, ignore=ignore, batch=1)
-    logits = torch.full((1, channels, 4, 4), 200.0 if regions and guess else -200.0)
-    if regions:
-        target[:, :channels] = truth
-    else:
-        logits[:, -1 if guess else 0] = 200.0
-        target[target != IGNORE] = channels - 1 if truth else 0
-    value, gradient = value_and_gradient(loss_of(regions=regions, ignore=ignore), logits.to(dtype), target)
-    assert gradient.isfinite().all()
-    if guess == truth:
-        assert 0 <= value < 1e-6
-    else:
-        assert 50 < value < 1000  # Lovász and focal grow with the logit, and there is a hinge of 200 or more
-        assert gradient.any()
-
-
 @kinds
 def test_perfect_prediction_costs_nothing_and_gets_there_downhill(channels: int, regions: bool) -> None:
     _, target = example(channels, (5, 6), regions=regions, ignore=False)
@@ -311,50 +172,6 @@ def test_perfect_prediction_costs_nothing_and_gets_there_downhill(channels: int,
     loss(scale * direction, target).backward()
     assert scale.grad is not None
     assert scale.grad < -0.1
-
-
-@kinds
-@ignoring
-def test_float32_under_autocast(channels: int, regions: bool, ignore: bool) -> None:
-    logits, target = example(channels, (5, 6), regions=regions, ignore=ignore)
-    logits = logits.to(torch.bfloat16)
-    loss = loss_of(regions=regions, ignore=ignore)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = loss(logits, target)
-    assert value.dtype is torch.float32
-    assert torch.equal(value, loss(logits.float(), target))
-
-
-def test_autocast_is_off_inside() -> None:
-    class Probe(HybridLoss):
-        def compute(self, batch: object) -> Tensor:
-            return torch.tensor(torch.is_autocast_enabled("cpu"))
-
-    logits, target = example(2, (2, 2), regions=False, ignore=False)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not Probe()(logits, target)
-
-
-@kinds
-@ignoring
-def test_runs_on_the_meta_device(channels: int, regions: bool, ignore: bool) -> None:
-    logits, target = example(channels, (5, 6), regions=regions, ignore=ignore)
-    value = loss_of(regions=regions, ignore=ignore)(logits.half().to("meta"), target.to("meta"))
-    assert (value.shape, value.dtype) == ((), torch.float32)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
-@kinds
-@ignoring
-def test_gpu_equals_cpu(channels: int, regions: bool, ignore: bool) -> None:
-    logits, target = example(channels, (16, 17, 18), regions=regions, ignore=ignore)
-    loss = loss_of(regions=regions, ignore=ignore)
-    value, gradient = value_and_gradient(loss, logits, target)
-    with torch.autocast("cuda"):
-        gpu_value, gpu_gradient = value_and_gradient(loss, logits.cuda(), target.cuda())
-    torch.testing.assert_close(gpu_value.cpu(), value, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(gpu_gradient.cpu(), gradient, rtol=1e-4, atol=1e-7)
 
 
 # Batch Dice over processes

@@ -2,6 +2,8 @@
 
 from .caggnet import CAggNet
 from .contract import SegmentationNetwork
+from .crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
+from .focusnet import FocusNetPlusPlus
 from .improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from .topology import Topology
 from .unet_sharp import (
@@ -22,9 +24,14 @@ __all__ = [
     "CanonicalUNet3Plus",
     "CanonicalVNet3Plus",
     "ClassicalUNet",
+    "CrosslinkNet",
+    "Double2SingleNet",
+    "FocusNetPlusPlus",
+    "HorCrosslink",
     "ImprovedSkipConcatUNet",
     "ImprovedSkipUNet",
     "SegmentationNetwork",
+    "SquareCrosslink",
     "Topology",
     "UNet",
     "UNet3Plus",
@@ -34,4 +41,5 @@ __all__ = [
     "VNet3Plus",
     "VNetPlusPlus",
     "VNetSharp",
+    "VerCrosslink",
 ]

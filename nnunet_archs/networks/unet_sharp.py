@@ -15,7 +15,8 @@ Where this departs from the paper or settles what it leaves open:
 - The ReLU after each supervised head (section 2.2) is left out: it would forbid logits below 0.
 - Upsampling is linear with corners aligned, by each stage's strides.
 - Targets of lower resolution are nnU-Net's, nearest neighbours; Figure 2 pools the maximum.
-- Not here: the classification-guided modules (section 2.3), pruning (2.4), and the mean over branches at inference.
+- Not here: pruning (2.4) and the mean over branches at inference. The classification-guided modules (2.3) are in
+  `guidance.py`.
 """
 
 from __future__ import annotations
@@ -26,15 +27,26 @@ from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Unpack
+from typing_extensions import Unpack, override
 
 from .blocks import ConvStack
 from .contract import SegmentationNetwork, Supervision, check_choice
 from .encoders import ConvEncoder, VNetEncoder
 from .fusion import Fusion, FusionConv
 from .grid import Grid, Node, Wiring, node_name, unet, unet_3_plus, unet_plus_plus, unet_sharp, up_to_level
+from .guidance import Guidance
 from .heads import Heads
 from .topology import Axes, Topology, TopologyKwargs
+
+
+class GridKwargs(TopologyKwargs, total=False):
+    """The keywords that every grid takes."""
+
+    deep_supervision: bool
+    supervision: Supervision
+    wiring: str
+    level: int | None
+    fusion: Fusion
 
 
 class GridNetwork(SegmentationNetwork):
@@ -111,14 +123,13 @@ class GridNetwork(SegmentationNetwork):
         return ConvStack(first, self.width(node), kernel, self.topology)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Features of the supervised nodes."""
+        """Features of the supervised nodes, or of the first alone."""
         nodes = self.grid(self.encoder(x))
-        return [nodes[node] for node in self.supervised]
+        return [nodes[node] for node in (self.supervised if self.deep_supervision else self.supervised[:1])]
 
     def logits(self, x: Tensor) -> list[Tensor]:
         """Logits of the supervised nodes, or of the first alone."""
-        features = self.features(x)
-        return self.heads(features if self.deep_supervision else features[:1])
+        return self.heads(self.features(x))
 
 
 class UNet(GridNetwork):
@@ -142,14 +153,35 @@ class UNetSharp(GridNetwork):
     """UNet# (Eq. 1); supervised at X[0, L], X[1, L-1], ..., X[L, 0] and X[0, L-1], ..., X[0, 1] (Figure 2).
 
     `wiring="table"` (5 stages) leaves the links of full scale out at X[1, 3] and X[2, 2]: 9.71M, as Table 1 prints.
+    `cgm` puts a classification-guided module (section 2.3) at every supervised node: in training its answers follow
+    the logits, for the loss to learn from, and in evaluation they gate them.
     """
 
     wirings: ClassVar = {"equation": unet_sharp, "table": partial(unet_sharp, without=[(1, 3), (2, 2)])}
+
+    def __init__(
+        self, input_channels: int, num_classes: int, *, cgm: bool = False, **kwargs: Unpack[GridKwargs]
+    ) -> None:
+        super().__init__(input_channels, num_classes, **kwargs)
+        self.guidance: Guidance | None = None
+        if cgm:
+            last = self.topology.last
+            deep = [node_name(node) for node in ((last, 0), (last - 1, 1)) if node[0] > 0]
+            channels = {node_name(node): self.width(node) for node in self.supervised}
+            self.guidance = Guidance(channels, num_classes, deep=deep)
 
     @classmethod
     def paper_branches(cls, last: int) -> list[Node]:
         """The decoder from X[0, L] down to the bottleneck, then the pruning branches X[0, L-1], ..., X[0, 1]."""
         return [*((i, last - i) for i in range(last + 1)), *((0, j) for j in range(last - 1, 0, -1))]
+
+    @override
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        if self.guidance is None:
+            return super().forward(x)
+        features = self.features(x)
+        outputs = self.guidance(features, self.heads(features))
+        return outputs if self.deep_supervision or self.training else outputs[0]
 
 
 class UNet3Plus(GridNetwork):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -18,6 +19,21 @@ NETWORKS = [
     network
     for network in vars(networks).values()
     if isinstance(network, type) and issubclass(network, SegmentationNetwork) and network is not SegmentationNetwork
+]
+# the networks, and their options that change what is computed
+VARIANTS = [
+    *(pytest.param(network, id=network.__name__) for network in NETWORKS),
+    *(
+        pytest.param(partial(network, **options), id=f"{network.__name__}-{'-'.join(options)}")
+        for network, options in [
+            (networks.UNetSharp, {"cgm": True}),
+            (networks.VNetSharp, {"level": 1}),
+            (networks.CAggNet, {"wam": "add"}),
+            (networks.FocusNetPlusPlus, {"block": "released"}),
+            (networks.CrosslinkNet, {"attention": True}),
+            (networks.CrosslinkNet, {"released": True}),
+        ]
+    ),
 ]
 SUPERVISIONS = ["none", "nnunet", "paper"]
 
@@ -72,7 +88,7 @@ def run(net, x):
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", VARIANTS)
 class TestContract:
     @pytest.mark.parametrize("supervision", SUPERVISIONS)
     def test_outputs(self, network, name, supervision):

@@ -1,0 +1,354 @@
+"""Crosslink-Net, and the four networks of its ablation.
+
+Yu et al.: "Crosslink-Net: Double-branch Encoder Segmentation Network via Fusing Vertical and Horizontal Convolutions".
+
+Figure 3 and Table I: an encoder of two branches, one of vertical kernels and one of horizontal, both of which see the
+image; a decoder of up convolution residual blocks (UCRB, Figure 4b), each of which joins both branches' features of its
+stage with the stage below, upsampled. Section III.B: a map of spatial attention for either branch at its third block,
+which the loss alone sees. Section IV.C.2 and Table III: the single branches, square kernels, and all in one branch.
+
+Where this departs from the paper or settles what it leaves open:
+
+- The paper's five blocks and the 1 x 1 convolution that joins both branches after the fifth pooling (authors' code;
+  not in the text) are six stages: the last stage of a plan is that convolution, "center".
+- Table I has no kernel but 1 in the decoder, the text and the authors' code have 3, and so does this: the stage's
+  kernel. `decoder_kernel=1` is the table.
+- The paths of a block are concatenated and brought to its width by a 1 x 1 convolution, and the residual is added to
+  that (authors' code; Table I prints "Add" alone). An RConv2d has half its width inside (authors' code).
+- Table I's third path of the horizontal block is 3 x 3. In the authors' code it is a plain 1 x 1 convolution, and the
+  horizontal branch borrows the vertical one's 1 x 1 convolutions: `released=True`.
+- SquareCrosslink has paths of 3 x 3 and 5 x 5, its 1 x 1 kernel is the residual's. Double2SingleNet has all five
+  kernels and a plain 1 x 1 path. No reading gives the sizes that Table III prints for all of them.
+- The attention head is the authors' code's: two convolutions and a normalisation, shared by the branches. It gives
+  logits; the sigmoid is the loss'.
+- 3D: vertical and horizontal are the last two axes, and kernels have the stage's extent along the first, which is the
+  coarsest in nnU-Net's plans. `branches=3` adds a branch of its own for it.
+- Kernels are the plan's: 3 becomes 5 where the paper has 5, and 1 stays 1. Normalisation and activation are the plan's;
+  the paper has BatchNorm (eps 1e-4), ReLU and convolutions without bias.
+- The blocks' numbers here count from 0: the attention of VCRB3 and HCRB3 is at stage 2, or at the last stage before
+  center where there are fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from .blocks import ConvNormAct
+from .contract import SegmentationNetwork, Supervision, check_choice
+from .fusion import Fusion, FusionConv
+from .heads import Heads
+from .topology import Axes, Topology, TopologyKwargs
+
+# a path's kernel for the kernel of its stage
+Path: TypeAlias = Callable[[Axes], Axes]
+Branch: TypeAlias = tuple[Path, ...]
+
+
+def point(kernel: Axes) -> Axes:
+    """1 x 1."""
+    return (1,) * len(kernel)
+
+
+def square(kernel: Axes) -> Axes:
+    """3 x 3: the stage's own."""
+    return kernel
+
+
+def strip(kernel: Axes, *, axis: int) -> Axes:
+    """3 x 1: the stage's along an axis."""
+    return tuple(k if a == axis % len(kernel) else 1 for a, k in enumerate(kernel))
+
+
+def longer(kernel: Axes, *, axes: Sequence[int]) -> Axes:
+    """5 x 3: the stage's, wider by 2 along some axes, where it is not 1."""
+    along = [axis % len(kernel) for axis in axes]
+    return tuple(k + 2 if a in along and k > 1 else k for a, k in enumerate(kernel))
+
+
+def directed(axis: int, middle: Path = square) -> Branch:
+    """The kernels of a branch along an axis (Table I): (3, 1), (3, 3) and (5, 3) for the vertical."""
+    return partial(strip, axis=axis), middle, partial(longer, axes=[axis])
+
+
+DEPTH, HEIGHT, WIDTH = -3, -2, -1
+SQUARES: Branch = (square, partial(longer, axes=[HEIGHT, WIDTH]))
+
+
+class BranchedUNet(SegmentationNetwork):
+    """An encoder of one branch or more, and a decoder that joins them; a head at every UCRB that is supervised.
+
+    The paper supervises the output alone.
+
+    Raises:
+        ValueError: for an option that does not exist.
+    """
+
+    def __init__(
+        self,
+        encoder: BranchedEncoder,
+        num_classes: int,
+        *,
+        deep_supervision: bool,
+        supervision: Supervision,
+        decoder_kernel: int,
+        fusion: Fusion,
+    ) -> None:
+        topology = encoder.topology
+        check_choice("supervision", supervision, get_args(Supervision))
+        if decoder_kernel not in (1, 3):
+            raise ValueError(f"decoder_kernel={decoder_kernel}: give 3 for the stage's kernel, or 1 as in Table I")
+        stages = tuple(range(topology.last if supervision == "nnunet" else 1))
+        super().__init__(topology, branch_stages=stages, deep_supervision=deep_supervision)
+        self.encoder = encoder
+        widths, last, n_branches = topology.features_per_stage, topology.last, len(encoder.branches)
+        # UCRB i + 1 ends at the width of stage i, UCRB 0 at half of that of stage 0
+        joined = [max(widths[0] // 2, 1), *widths[:last]]
+        below = [*joined[1:last], widths[last]]
+        self.ucrbs = nn.ModuleList()
+        for i in range(last):
+            kernel = topology.kernel_sizes[i] if decoder_kernel == 3 else point(topology.kernel_sizes[i])
+            # v, what is below, h: as in the authors' code
+            channels = [widths[i], below[i], *[widths[i]] * (n_branches - 1)]
+            first = FusionConv(channels, joined[i], kernel, topology, interpolation="linear", fusion=fusion)
+            self.ucrbs.append(RConv(first, joined[i], joined[i], kernel, topology))
+        self.heads = Heads({f"UCRB_{i}": joined[i] for i in stages}, num_classes, topology)
+
+    def decode(self, features: Sequence[Sequence[Tensor]], center: Tensor) -> list[Tensor]:
+        """Features of the branches a stage, and the center's, to logits of the UCRBs, or of the first alone."""
+        decoded = [center]
+        for ucrb, (v, *others) in zip(reversed(self.ucrbs), reversed(features), strict=True):
+            decoded.insert(0, ucrb([v, decoded[0], *others]))
+        return self.heads(decoded if self.deep_supervision else decoded[:1])
+
+    def logits(self, x: Tensor) -> list[Tensor]:
+        """Logits of the UCRBs, or of the full resolution alone."""
+        return self.decode(*self.encoder(x))
+
+
+class CrosslinkNet(BranchedUNet):
+    """Crosslink-Net (Figure 3).
+
+    With `attention` the branches' attention logits `(B, 1, *spatial)` follow the outputs in training. `branches=3` has
+    a branch along the first axis too (3D). `released` has the horizontal branch of the authors' code.
+
+    Raises:
+        ValueError: for an option that does not exist, or a topology that cannot work.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        deep_supervision: bool = False,
+        supervision: Supervision = "nnunet",
+        attention: bool = False,
+        branches: int = 2,
+        released: bool = False,
+        decoder_kernel: int = 3,
+        fusion: Fusion = "exact",
+        **topology_kwargs: Unpack[TopologyKwargs],
+    ) -> None:
+        topology = Topology.of(self, topology_kwargs)
+        if branches not in (2, 3):
+            raise ValueError(f"branches={branches}: give 2, or 3 for a branch along the first axis of 3D too")
+        if branches > topology.dim:
+            raise ValueError(f"branches={branches}: a third branch needs a third axis; give 2, or a 3D configuration")
+        if released and branches != 2:
+            raise ValueError(f"released=True with branches={branches}: the authors' code has 2; leave one of them out")
+        paths = [directed(HEIGHT), directed(WIDTH, point if released else square), directed(DEPTH)][:branches]
+        super().__init__(
+            BranchedEncoder(input_channels, topology, paths, shared=released),
+            num_classes,
+            deep_supervision=deep_supervision,
+            supervision=supervision,
+            decoder_kernel=decoder_kernel,
+            fusion=fusion,
+        )
+        self.attention_stage = min(2, topology.last - 1)
+        self.attention = attention_head(self.attention_stage, topology) if attention else None
+
+    def logits(self, x: Tensor) -> list[Tensor]:
+        """Logits of the UCRBs, or of the full resolution alone; in training, the attention's behind them."""
+        features, center = self.encoder(x)
+        logits = self.decode(features, center)
+        if self.attention is None or not self.training:
+            return logits
+        return [*logits, *(self.attention(branch) for branch in features[self.attention_stage])]
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Image `(B, C, *spatial)` to logits `(B, num_classes, *spatial)`, or a list of all that `logits` gives."""
+        outputs = self.logits(x)
+        return outputs if self.deep_supervision or len(outputs) > 1 else outputs[0]
+
+
+class Ablation(BranchedUNet):
+    """A network of Table III, without attention: as Crosslink-Net but for the encoder's branches."""
+
+    branches: ClassVar[tuple[Branch, ...]]
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        deep_supervision: bool = False,
+        supervision: Supervision = "nnunet",
+        decoder_kernel: int = 3,
+        fusion: Fusion = "exact",
+        **topology_kwargs: Unpack[TopologyKwargs],
+    ) -> None:
+        super().__init__(
+            BranchedEncoder(input_channels, Topology.of(self, topology_kwargs), self.branches),
+            num_classes,
+            deep_supervision=deep_supervision,
+            supervision=supervision,
+            decoder_kernel=decoder_kernel,
+            fusion=fusion,
+        )
+
+
+class VerCrosslink(Ablation):
+    """Crosslink-Net's vertical branch alone."""
+
+    branches: ClassVar = (directed(HEIGHT),)
+
+
+class HorCrosslink(Ablation):
+    """Crosslink-Net's horizontal branch alone."""
+
+    branches: ClassVar = (directed(WIDTH),)
+
+
+class SquareCrosslink(Ablation):
+    """Two branches, both of square kernels, 3 x 3 and 5 x 5."""
+
+    branches: ClassVar = (SQUARES, SQUARES)
+
+
+class Double2SingleNet(Ablation):
+    """One branch of all kernels: the vertical's and the horizontal's, 3 x 3 and 1 x 1."""
+
+    branches: ClassVar = ((*directed(HEIGHT), *directed(WIDTH, point)),)
+
+
+class BranchedEncoder(nn.Module):
+    """The encoder: branches that see the image and never each other, up to `center`, the last stage.
+
+    A branch has a block (VCRB, HCRB) a stage, and is pooled by the stage's stride after it. `shared` is
+    `BranchedStage`'s.
+    """
+
+    def __init__(
+        self, input_channels: int, topology: Topology, branches: Sequence[Branch], *, shared: bool = False
+    ) -> None:
+        super().__init__()
+        self.topology = topology
+        self.branches = tuple(branches)
+        widths, last = topology.features_per_stage, topology.last
+        self.pools = nn.ModuleList(topology.max_pool(i) for i in range(1, topology.n_stages))
+        self.stages = nn.ModuleList(
+            BranchedStage(channels, i, topology, branches, shared=shared)
+            for i, channels in enumerate([input_channels, *widths[: last - 1]])
+        )
+        joined = len(branches) * widths[last - 1]
+        self.center = ConvNormAct(topology.conv(joined, widths[last], (1,) * topology.dim), widths[last], topology)
+
+    def forward(self, x: Tensor) -> tuple[list[list[Tensor]], Tensor]:
+        """Image `(B, C, *spatial)` to features of the branches a stage, highest resolution first, and the center's."""
+        features: list[list[Tensor]] = []
+        branches = [x] * len(self.branches)
+        for stage, pool in zip(self.stages, self.pools, strict=True):
+            features.append(stage(branches))
+            branches = [pool(branch) for branch in features[-1]]
+        return features, self.center(torch.cat(branches, dim=1))
+
+
+class BranchedStage(nn.Module):
+    """The blocks of all branches at a stage: act(fuse(cat(path_0(x), ..., path_k(x))) + residual(x)), Figure 4a, c.
+
+    `fuse` and `residual` are 1 x 1 convolutions with normalisation, a pair a branch, or with `shared` one for all.
+    """
+
+    def __init__(
+        self, in_channels: int, stage: int, topology: Topology, branches: Sequence[Branch], *, shared: bool
+    ) -> None:
+        super().__init__()
+        width, kernel = topology.features_per_stage[stage], topology.kernel_sizes[stage]
+        self.paths = nn.ModuleList(
+            Paths(make_path(in_channels, width, path(kernel), topology, plain=path is point) for path in branch)
+            for branch in branches
+        )
+        self.joins = nn.ModuleList(
+            Join(in_channels, len(branch) * width, width, topology) for branch in branches[: 1 if shared else None]
+        )
+
+    def forward(self, branches: Sequence[Tensor]) -> list[Tensor]:
+        """Every branch's features `(B, C, *spatial)` to `(B, width, *spatial)`."""
+        joins = list(self.joins) * (len(branches) // len(self.joins))
+        return [join(x, paths(x)) for join, paths, x in zip(joins, self.paths, branches, strict=True)]
+
+
+class Paths(nn.ModuleList):
+    """cat(path_0(x), ..., path_k(x))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features `(B, C, *spatial)` to `(B, sum of widths, *spatial)`."""
+        return torch.cat([path(x) for path in self], dim=1)
+
+
+class Join(nn.Module):
+    """act(fuse(y) + residual(x)), x a block's input and y its paths' results."""
+
+    def __init__(self, in_channels: int, joined_channels: int, width: int, topology: Topology) -> None:
+        super().__init__()
+        kernel = (1,) * topology.dim
+        self.fuse = make_path(joined_channels, width, kernel, topology, plain=True)
+        self.residual = make_path(in_channels, width, kernel, topology, plain=True)
+        nonlin = nn.Identity if topology.nonlin is None else topology.nonlin
+        self.nonlin = nonlin(**(topology.nonlin_kwargs or {}))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Features `(B, C, *spatial)` and `(B, C_joined, *spatial)` to `(B, width, *spatial)`."""
+        return self.nonlin(self.fuse(y) + self.residual(x))
+
+
+class RConv(nn.Module):
+    """Table I's RConv2d: y + conv(conv(y)), y the first convolution's result, with nothing after the sum."""
+
+    def __init__(self, first: nn.Module, width: int, inner: int, kernel: Axes, topology: Topology) -> None:
+        super().__init__()
+        self.first = ConvNormAct(first, width, topology)
+        self.rest = nn.Sequential(
+            ConvNormAct(topology.conv(width, inner, kernel), inner, topology),
+            ConvNormAct(topology.conv(inner, width, kernel), width, topology),
+        )
+
+    def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+        """What the first convolution takes to `(B, width, *spatial)`."""
+        y = self.first(x)
+        return y + self.rest(y)
+
+
+def make_path(in_channels: int, width: int, kernel: Axes, topology: Topology, *, plain: bool) -> nn.Module:
+    """An RConv of a kernel, or one plain convolution, normalised but not activated."""
+    conv = topology.conv(in_channels, width, kernel)
+    if plain:
+        return ConvNormAct(conv, width, topology, nonlin=nn.Identity())
+    return RConv(conv, width, max(width // 2, 1), kernel, topology)
+
+
+def attention_head(stage: int, topology: Topology) -> nn.Module:
+    """A branch's features at a stage to its attention's logits: two convolutions, the second not activated."""
+    width, kernel = topology.features_per_stage[stage], topology.kernel_sizes[stage]
+    inner = max(width // 2, 1)
+    return nn.Sequential(
+        ConvNormAct(topology.conv(width, inner, kernel), inner, topology),
+        ConvNormAct(topology.conv(inner, 1, kernel), 1, topology, nonlin=nn.Identity()),
+    )

@@ -17,6 +17,14 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
 
 from .base import PaperTrainer
 from .caggnet import CAggNetTrainer
+from .crosslink import (
+    CrosslinkNetTrainer,
+    Double2SingleNetTrainer,
+    HorCrosslinkTrainer,
+    SquareCrosslinkTrainer,
+    VerCrosslinkTrainer,
+)
+from .focusnet import FocusNetPlusPlusTrainer
 from .improved_skip import ClassicalUNetTrainer, ImprovedSkipConcatUNetTrainer, ImprovedSkipUNetTrainer
 from .nnunet import PlainConvUNetTrainer, ResidualEncoderUNetTrainer
 from .unet_sharp import (
@@ -46,9 +54,15 @@ TRAINERS: dict[str, type[PaperTrainer]] = {
         UNetTrainer,
         VNetTrainer,
         CAggNetTrainer,
+        FocusNetPlusPlusTrainer,
         ImprovedSkipUNetTrainer,
         ImprovedSkipConcatUNetTrainer,
         ClassicalUNetTrainer,
+        CrosslinkNetTrainer,
+        VerCrosslinkTrainer,
+        HorCrosslinkTrainer,
+        SquareCrosslinkTrainer,
+        Double2SingleNetTrainer,
         PlainConvUNetTrainer,
         ResidualEncoderUNetTrainer,
     )
@@ -138,6 +152,69 @@ OPTIONS = (
         group="supervision",
         attribute="supervision",
         value="none",
+    ),
+    Option(
+        spelling="CGM",
+        meaning="classification-guided modules: what a patch is judged not to show is not predicted there",
+        group="guidance",
+        attribute="cgm",
+        value=True,
+        general=False,
+    ),
+    Option(
+        spelling="L<N>",
+        meaning="the network pruned to level N, trained on its own",
+        group="level",
+        attribute="level",
+        general=False,
+    ),
+    Option(
+        spelling="pruned<N>",
+        meaning="level N cut out of a trained network by nnunet-archs prune",
+        group="level",
+        attribute="pruned_to",
+        general=False,
+    ),
+    Option(
+        spelling="L",
+        meaning="the features of the authors' code, 48 to 512, with the paper's block",
+        group="preset",
+        attribute="preset",
+        value="L",
+        general=False,
+    ),
+    Option(
+        spelling="S",
+        meaning="the light network, features 16 to 256, with the block of the authors' code",
+        group="preset",
+        attribute="preset",
+        value="S",
+        general=False,
+    ),
+    Option(
+        spelling="released",
+        meaning="as in the authors' code: FocusNet++'s features, 48 to 512, and block; Crosslink-Net's second branch",
+        group="preset",
+        attribute="preset",
+        value="released",
+        general=False,
+    ),
+    Option(
+        spelling="pairwise",
+        meaning="the attention's loss is the mean correlation of maps and mask, in place of Eq. 1",
+        group="attention's loss",
+        attribute="attention_mode",
+        value="pairwise",
+        general=False,
+        of_paper_loss=True,
+    ),
+    Option(
+        spelling="3branches",
+        meaning="a third branch along the first axis (3D), and the pairwise attention's loss",
+        group="attention's loss",
+        attribute="branches",
+        value=3,
+        general=False,
     ),
     Option(
         spelling="NoMirroring",

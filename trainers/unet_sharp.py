@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from nnunet_archs.losses import HybridLoss
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from nnunetv2.utilities.file_path_utilities import get_output_folder
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+from typing_extensions import override
+
+from nnunet_archs.losses import AuxiliaryLoss, HybridLoss, PresenceLoss
 from nnunet_archs.networks import (
     CanonicalUNet3Plus,
     CanonicalVNet3Plus,
@@ -15,8 +24,10 @@ from nnunet_archs.networks import (
     VNetPlusPlus,
     VNetSharp,
 )
+from nnunet_archs.networks.contract import Supervision
+from nnunet_archs.networks.guidance import ClassificationGuidedModule
 
-from .base import PaperTrainer
+from .base import PaperTrainer, check_folders, end_command
 
 
 class HybridTrainer(PaperTrainer):
@@ -25,19 +36,130 @@ class HybridTrainer(PaperTrainer):
     paper_loss = HybridLoss
 
 
+class PrunableTrainer(HybridTrainer):
+    """A network with the outputs X[0, 1..L], any of which can be its last: the levels of section 2.4.
+
+    `level` is trained on its own (the paper's isolated training), `pruned_to` is cut out of a trained network by
+    `nnunet-archs prune` (embedded training), and cannot be trained.
+    """
+
+    options = frozenset({"L<N>", "pruned<N>"})
+    level: ClassVar[int | None] = None
+    pruned_to: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net reads the signature)
+    ) -> None:
+        try:
+            self.check_cut_out(plans, configuration, fold)
+        except ValueError as error:
+            end_command(error)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+
+    @classmethod
+    def check_cut_out(cls, plans: dict[str, Any], configuration: str, fold: int) -> None:
+        """Check that a pruned network is there already, for nnU-Net's `--val`.
+
+        Raises:
+            ValueError: if it is not.
+        """
+        if cls.pruned_to is None:
+            return
+        check_folders()
+        manager = PlansManager(plans)
+        model = (manager.dataset_name, cls.__name__, manager.plans_name, configuration)
+        if not Path(get_output_folder(*model, fold), "checkpoint_final.pth").is_file():
+            raise cls.cannot_be_trained()
+
+    @classmethod
+    def cannot_be_trained(cls) -> ValueError:
+        """What is wrong with training a pruned network."""
+        return ValueError(
+            f"{cls.__name__} cannot be trained: train the name without _pruned{cls.pruned_to}, then cut it out with "
+            f"nnunet-archs prune, or train _L{cls.pruned_to} on its own"
+        )
+
+    @classmethod
+    @override
+    def check_plans(cls, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> tuple[int, ...]:
+        stages = super().check_plans(plans, configuration, dataset_json)
+        n_stages = len(PlansManager(plans).get_configuration(configuration).pool_op_kernel_sizes)
+        level = cls.pruned_to or cls.level
+        if level == n_stages - 1:
+            raise ValueError(
+                f"{cls.__name__}: level {level} is the whole network of {n_stages} stages; name a level below it, "
+                "or none"
+            )
+        return stages
+
+    @classmethod
+    @override
+    def network_options(cls) -> dict[str, Any]:
+        level = cls.pruned_to or cls.level
+        return super().network_options() | ({} if level is None else {"level": level})
+
+    @classmethod
+    @override
+    def supervised(cls) -> Supervision:
+        return super().supervised() if cls.pruned_to is None else "none"
+
+    @override
+    def run_training(self) -> None:
+        if self.pruned_to is not None:
+            end_command(self.cannot_be_trained())
+        super().run_training()
+
+
+class GuidedTrainer(PrunableTrainer):
+    """A network whose supervised nodes can have classification-guided modules (section 2.3): `cgm`.
+
+    Their loss is added to the recipe's, whichever it is, with weight 1: the paper gives none.
+    """
+
+    options = PrunableTrainer.options | {"CGM"}
+    cgm: ClassVar[bool] = False
+
+    @classmethod
+    @override
+    def network_options(cls) -> dict[str, Any]:
+        return {**super().network_options(), "cgm": cls.cgm}
+
+    @override
+    def initialize(self) -> None:
+        super().initialize()
+        if self.label_manager.has_regions:
+            for module in self.network.modules():
+                if isinstance(module, ClassificationGuidedModule):
+                    module.foreground.fill_(True)
+
+    @override
+    def _build_loss(self) -> nn.Module:
+        loss = super()._build_loss()
+        if not self.cgm:
+            return loss
+        labels = self.label_manager
+        presence = PresenceLoss(regions=labels.has_regions, ignore_label=labels.ignore_label)
+        return AuxiliaryLoss(loss, presence, weight=1.0, n_branches=len(self.branch_stages))
+
+
 class UNetTrainer(HybridTrainer):
     """U-Net, without deep supervision."""
 
     network_class = UNet
 
 
-class UNetPlusPlusTrainer(HybridTrainer):
+class UNetPlusPlusTrainer(PrunableTrainer):
     """UNet++, supervised at X[0, 1..L]."""
 
     network_class = UNetPlusPlus
 
 
-class UNetSharpTrainer(HybridTrainer):
+class UNetSharpTrainer(GuidedTrainer):
     """UNet#, supervised at X[i, L-i] and X[0, 1..L]."""
 
     network_class = UNetSharp
@@ -49,13 +171,13 @@ class VNetTrainer(HybridTrainer):
     network_class = VNet
 
 
-class VNetPlusPlusTrainer(HybridTrainer):
+class VNetPlusPlusTrainer(PrunableTrainer):
     """V-Net's encoder with UNet++'s decoder, supervised at X[0, 1..L]."""
 
     network_class = VNetPlusPlus
 
 
-class VNetSharpTrainer(HybridTrainer):
+class VNetSharpTrainer(GuidedTrainer):
     """V-Net's encoder with UNet#'s decoder, supervised at X[i, L-i] and X[0, 1..L]."""
 
     network_class = VNetSharp

@@ -1,0 +1,69 @@
+"""Crosslink-Net with its attention loss, and the networks of its ablation with cross-entropy alone (Table III)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import nn
+from typing_extensions import override
+
+from nnunet_archs.losses import AttentionLoss, AuxiliaryLoss, CrosslinkLoss
+from nnunet_archs.losses.attention import AttentionMode
+from nnunet_archs.losses.crosslink import ATTENTION
+from nnunet_archs.networks import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
+
+from .base import PaperTrainer
+
+
+class CrosslinkNetTrainer(PaperTrainer):
+    """Crosslink-Net, without deep supervision; the attention is there where the paper's loss asks for it."""
+
+    network_class = CrosslinkNet
+    paper_loss = CrosslinkLoss
+    options = frozenset({"pairwise", "3branches", "released"})
+    attention_mode: ClassVar[AttentionMode] = "triple"
+    branches: ClassVar[int] = 2
+    preset: ClassVar[str | None] = None
+
+    @classmethod
+    @override
+    def network_options(cls) -> dict[str, Any]:
+        attention = cls.recipe == "paper"
+        released = cls.preset == "released"
+        return {**super().network_options(), "attention": attention, "branches": cls.branches, "released": released}
+
+    @override
+    def _build_loss(self) -> nn.Module:
+        loss = super()._build_loss()
+        if self.recipe != "paper":
+            return loss
+        attention = AttentionLoss(
+            mode="pairwise" if self.branches > 2 else self.attention_mode,
+            regions=self.label_manager.has_regions,
+            ignore_label=self.label_manager.ignore_label,
+        )
+        return AuxiliaryLoss(loss, attention, weight=ATTENTION, n_branches=len(self.branch_stages))
+
+
+class VerCrosslinkTrainer(PaperTrainer):
+    """The vertical branch alone."""
+
+    network_class = VerCrosslink
+
+
+class HorCrosslinkTrainer(PaperTrainer):
+    """The horizontal branch alone."""
+
+    network_class = HorCrosslink
+
+
+class SquareCrosslinkTrainer(PaperTrainer):
+    """Two branches of square kernels."""
+
+    network_class = SquareCrosslink
+
+
+class Double2SingleNetTrainer(PaperTrainer):
+    """One branch of all kernels."""
+
+    network_class = Double2SingleNet

@@ -11,6 +11,8 @@ SUBCOMMANDS = {
     "path": "Print the folder in which nnU-Net finds the trainers.",
     "list": "List the trainers: paper, network, parameters.",
     "doctor": "Check the installation: a line each, ok or what to do.",
+    "prune": "Cut a level out of a trained UNet#, UNet++, V-Net# or V-Net++, and measure every level.",
+    "fidelity": "Print docs/fidelity.md: what papers state, what is built, what their released code does otherwise.",
     "demo": "Plan, train, predict and evaluate with nnU-Net's own commands, on a phantom or on your images.",
 }
 

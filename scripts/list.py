@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from nnunet_archs.networks.published import PUBLISHED
+from nnunet_archs.networks.published import PUBLISHED, Published
 from nnunet_archs.trainers.names import OPTIONS, TRAINERS
 
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a row for every configuration that a paper prints, and one for every trainer that has none."""
     rows = listing()
-    print(json.dumps(rows, indent=2) if args.json else table(rows))
+    print(json.dumps(rows, indent=2) if args.json else text(rows))
     return 0
 
 
@@ -28,48 +28,53 @@ def listing() -> list[dict[str, Any]]:
 
 
 def _rows(trainer: str, network: type) -> list[dict[str, Any]]:
-    configurations = [published for published in PUBLISHED if published.network is network]
-    if not configurations:
-        return [_row(trainer, network)]
-    return [
-        _row(
-            trainer,
-            network,
-            paper=published.paper,
-            source=published.source,
-            configuration=published.name,
-            dimensions=published.dim,
-            features=list(published.features),
-            built_parameters=published.built_parameters(),
-            published_parameters=published.parameters,
-            note=published.note,
-        )
-        for published in configurations
-    ]
+    rows = [_row(trainer, published) for published in PUBLISHED if published.network is network]
+    return rows or [{**dict.fromkeys(_row(trainer, PUBLISHED[0])), "trainer": trainer, "network": network.__name__}]
 
 
-def _row(trainer: str, network: type, **known: Any) -> dict[str, Any]:
-    fields = ("paper", "source", "configuration", "dimensions", "features", "built_parameters", "published_parameters")
-    return {"trainer": trainer, "network": network.__name__, **dict.fromkeys(fields), "note": "", **known}
+def _row(trainer: str, published: Published) -> dict[str, Any]:
+    return {
+        "trainer": trainer + published.words,
+        "network": published.network.__name__,
+        "paper": published.paper.name,
+        "source": published.source,
+        "configuration": published.name,
+        "dimensions": published.dim,
+        "features": list(published.features),
+        "built_parameters": published.built_parameters(),
+        "built": published.built(),
+        "printed": published.printed,
+        "note": published.note,
+    }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def text(rows: list[dict[str, Any]]) -> str:
     """The rows as text, and the options of the trainers' names."""
-    header = ("trainer", "paper", "configuration", "built", "printed", "")
-    cells = [header, *(_cells(row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    options = [f"  _{option.spelling:<14} {option.meaning}" for option in OPTIONS]
+    header = ("trainer", "paper", "configuration", "parameters", "built", "printed", "")
+    lines = aligned([header, *(_cells(row) for row in rows)])
+    options = aligned([(f"  _{option.spelling}", option.meaning, _trainers(option.spelling)) for option in OPTIONS])
     return "\n".join([*lines, "", "options, appended to a trainer's name in any order:", *options])
 
 
+def aligned(cells: list[tuple[str, ...]]) -> list[str]:
+    """Lines of a table, its columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    built, printed = row["built_parameters"], row["published_parameters"]
+    parameters = row["built_parameters"]
     return (
         row["trainer"],
         row["paper"] or "nnU-Net",
         f"{row['configuration']} ({row['dimensions']}D)" if row["configuration"] else row["network"],
-        f"{built:,}" if built else "by the plan",
-        f"{printed / 1e6:.2f}M" if printed else "",
-        row["note"],
+        f"{parameters:,}" if parameters else "by the plan",
+        row["built"] or "",
+        row["printed"] or "",
+        row["note"] or "",
     )
+
+
+def _trainers(spelling: str) -> str:
+    """The networks whose trainers alone know an option."""
+    return ", ".join(name.removesuffix("Trainer") for name, trainer in TRAINERS.items() if spelling in trainer.options)

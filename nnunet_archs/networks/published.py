@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -9,42 +10,64 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from .caggnet import CAggNet
 from .contract import SegmentationNetwork
+from .crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
+from .focusnet import FocusNetPlusPlus
+from .improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
+from .papers import CAGGNET, CROSSLINK, FOCUSNET, IMPROVED_SKIP, UNET_SHARP, Paper
 from .topology import TopologyKwargs
-from .unet_sharp import UNet, UNetPlusPlus, UNetSharp, VNet, VNetPlusPlus, VNetSharp
+from .unet_sharp import (
+    CanonicalUNet3Plus,
+    UNet,
+    UNet3Plus,
+    UNetPlusPlus,
+    UNetSharp,
+    VNet,
+    VNet3Plus,
+    VNetPlusPlus,
+    VNetSharp,
+)
 
-UNET_SHARP = "UNet# (arXiv:2205.11759)"
+# what one of a printed unit is in parameters: 4 bytes each
+UNITS = {"": 1, "M": 1_000_000, "MiB": 2**20 / 4}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """A row of a paper's table; sizes are counted for one class, supervision heads apart.
 
-    `parameters` is the printed size; `note` says why the built size does not round to it.
+    `printed` is the size as the paper prints it, with its unit; `note` says why the built size does not round to it.
+    `words` are the options of the trainer's name that build it.
     """
 
     name: str
     network: type[SegmentationNetwork]
-    dim: int
-    features: tuple[int, ...]
-    parameters: int
-    input_channels: int
-    paper: str
+    paper: Paper
     source: str
+    printed: str
+    features: tuple[int, ...]
+    dim: int = 2
+    input_channels: int = 3
+    normalised: bool = True
+    conv_bias: bool = True
+    with_statistics: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    words: str = ""
     note: str = ""
 
     def topology(self) -> TopologyKwargs:
-        """The paper's topology: kernels of 3, stride 2 between the stages, BatchNorm and ReLU, biased convolutions."""
+        """The paper's topology: kernels of 3, stride 2 between the stages, BatchNorm and ReLU."""
         stages = len(self.features)
+        norm_op = nn.BatchNorm2d if self.dim == 2 else nn.BatchNorm3d
         return {
             "n_stages": stages,
             "features_per_stage": self.features,
             "conv_op": nn.Conv2d if self.dim == 2 else nn.Conv3d,
             "kernel_sizes": 3,
             "strides": [1] + [2] * (stages - 1),
-            "conv_bias": True,
-            "norm_op": nn.BatchNorm2d if self.dim == 2 else nn.BatchNorm3d,
+            "conv_bias": self.conv_bias,
+            "norm_op": norm_op if self.normalised else None,
             "nonlin": nn.ReLU,
         }
 
@@ -55,54 +78,206 @@ class Published:
         return cast(SegmentationNetwork, network(input_channels=self.input_channels, num_classes=1, **options))
 
     def built_parameters(self) -> int:
-        """Parameters of the network that is built here."""
+        """Parameters of the network that is built here; with BatchNorm's statistics where the paper counts them."""
         with torch.device("meta"):
-            return sum(parameter.numel() for parameter in self.build().parameters())
+            network = self.build()
+        counted = list(network.parameters())
+        if self.with_statistics:
+            counted += [buffer for buffer in network.buffers() if buffer.ndim > 0]
+        return sum(values.numel() for values in counted)
+
+    def built(self) -> str:
+        """The built size as the paper prints sizes, or to the digit where it prints none."""
+        if not self.printed:
+            return f"{self.built_parameters():,}"
+        number, unit = re.fullmatch(r"([\d.,]+) ?(\w*)", self.printed).groups()  # type: ignore[union-attr]
+        decimals = len(number.partition(".")[2])
+        return f"{self.built_parameters() / UNITS[unit]:,.{decimals}f}{self.printed[len(number) :]}"
+
+    def agrees(self) -> bool:
+        """Whether the built size is the printed one, rounded as it is."""
+        return self.built() == self.printed
 
 
-def _table1(
-    name: str,
-    network: type[SegmentationNetwork],
-    dim: int,
-    features: tuple[int, ...],
-    parameters: int,
-    note: str = "",
-    **options: Any,
-) -> Published:
+_WIDE = (64, 128, 256, 512, 1024)
+_2D = (32, 64, 128, 256, 512)
+_3D = (16, 32, 64, 128, 256)
+_FOCUS_RELEASED = (48, 96, 156, 256, 512)
+_CROSSLINK = (32, 64, 128, 256, 512, 512)
+
+
+def _table1(name: str, network: type[SegmentationNetwork], printed: str, **row: Any) -> Published:
+    """A 2D row of UNet#'s Table 1."""
+    row = {"features": _2D, "source": "Table 1", **row}
+    return Published(name=name, network=network, printed=printed, paper=UNET_SHARP, **row)
+
+
+def _table1_3d(name: str, network: type[SegmentationNetwork], printed: str, **row: Any) -> Published:
+    """A 3D row of it, of one input channel."""
+    return _table1(name, network, printed, **{"features": _3D, "dim": 3, "input_channels": 1, **row})
+
+
+def _focus(name: str, printed: str, source: str, features: tuple[int, ...], **row: Any) -> Published:
+    """A row of FocusNet++'s tables, which print 10^8 where 10^6 is meant."""
     return Published(
         name=name,
-        network=network,
-        dim=dim,
+        network=FocusNetPlusPlus,
+        printed=printed,
         features=features,
-        parameters=parameters,
-        input_channels=3 if dim == 2 else 1,
-        paper=UNET_SHARP,
-        source="Table 1",
-        options=options,
-        note=note,
+        paper=FOCUSNET,
+        source=source,
+        **row,
     )
 
 
-_2D = (32, 64, 128, 256, 512)
-_3D = (16, 32, 64, 128, 256)
+def _table3(name: str, network: type[SegmentationNetwork], printed: str, **row: Any) -> Published:
+    """A row of Crosslink-Net's Table III, which prints storage."""
+    return Published(
+        name=name,
+        network=network,
+        printed=printed,
+        features=_CROSSLINK,
+        input_channels=1,
+        conv_bias=False,
+        paper=CROSSLINK,
+        source="Table III",
+        **row,
+    )
+
+
+def _table2(name: str, network: type[SegmentationNetwork], printed: str, **row: Any) -> Published:
+    """A row of Di et al.'s Table 2."""
+    return Published(
+        name=name,
+        network=network,
+        printed=printed,
+        features=_2D,
+        input_channels=1,
+        paper=IMPROVED_SKIP,
+        source="Table 2",
+        **row,
+    )
+
 
 PUBLISHED = (
-    _table1("UNet", UNet, 2, _2D, 7_850_000),
-    _table1("WUNet", UNet, 2, (35, 70, 140, 280, 560), 9_390_000),
-    _table1("UNet2+", UNetPlusPlus, 2, _2D, 9_160_000),
-    _table1("UNet#", UNetSharp, 2, _2D, 9_710_000, "Eq. 1 at every node gives 10.75M, as the authors' code does"),
+    _table1("UNet", UNet, "7.85M"),
+    _table1("WUNet", UNet, "9.39M", features=(35, 70, 140, 280, 560)),
+    _table1("UNet2+", UNetPlusPlus, "9.16M"),
+    _table1("UNet3+", UNet3Plus, "9.79M"),
+    _table1(
+        "UNet3+ (canonical)",
+        CanonicalUNet3Plus,
+        "9.79M",
+        note="as UNet 3+'s own paper has it, every scale convolved to 32 channels",
+    ),
+    _table1("UNet#", UNetSharp, "9.71M", note="Eq. 1 at every node, as in the authors' code"),
     _table1(
         "UNet# (table)",
         UNetSharp,
-        2,
-        _2D,
-        9_710_000,
-        "without the links of full scale at X[1, 3] and X[2, 2]; 9.716M, which the table cuts to 9.71M",
-        wiring="table",
+        "9.71M",
+        note="without the links of full scale at X[1, 3] and X[2, 2]: 9.716M, which the table cuts",
+        options={"wiring": "table"},
     ),
-    _table1("V-Net", VNet, 3, _3D, 26_390_000),
-    _table1("WV-Net", VNet, 3, (18, 36, 72, 144, 288), 33_400_000),
-    _table1("V-Net2+", VNetPlusPlus, 3, _3D, 27_370_000),
-    _table1("V-Net#", VNetSharp, 3, _3D, 28_370_000, "Eq. 1 at every node gives 28.56M"),
-    _table1("V-Net# (table)", VNetSharp, 3, _3D, 28_370_000, wiring="table"),
+    *(
+        _table1(
+            f"UNet# L{level}",
+            UNetSharp,
+            printed,
+            source="section 3.4.3",
+            options={"level": level},
+            words=f"_L{level}",
+        )
+        for level, printed in enumerate(("0.10M", "0.56M", "2.53M"), start=1)
+    ),
+    _table1_3d("V-Net", VNet, "26.39M"),
+    _table1_3d("WV-Net", VNet, "33.40M", features=(18, 36, 72, 144, 288)),
+    _table1_3d("V-Net2+", VNetPlusPlus, "27.37M"),
+    _table1_3d("V-Net3+", VNet3Plus, "27.84M"),
+    _table1_3d("V-Net#", VNetSharp, "28.37M", note="Eq. 1 at every node"),
+    _table1_3d("V-Net# (table)", VNetSharp, "28.37M", options={"wiring": "table"}),
+    Published(
+        name="CAggNet",
+        network=CAggNet,
+        paper=CAGGNET,
+        source="",
+        printed="",
+        features=_WIDE,
+        note="the paper prints neither size nor widths; those of the authors' code",
+    ),
+    Published(
+        name="CAggNet (added)",
+        network=CAggNet,
+        paper=CAGGNET,
+        source="",
+        printed="",
+        features=_WIDE,
+        options={"wam": "add"},
+        note="with the weighted aggregation of the authors' code",
+    ),
+    _focus("FocusNet++", "7.80M", "Table 2", (*_2D[:3], 192, 256), note="the text's widths; no reading reaches 7.80M"),
+    _focus(
+        "FocusNet++ L",
+        "7.80M",
+        "Table 2",
+        _FOCUS_RELEASED,
+        words="_L",
+        note="the text's block at the widths of the authors' code; 7.81M with BatchNorm's statistics",
+    ),
+    _focus(
+        "FocusNet++ (released)",
+        "7.80M",
+        "Table 2",
+        _FOCUS_RELEASED,
+        words="_released",
+        options={"block": "released"},
+        with_statistics=True,
+    ),
+    _focus("FocusNet++ S", "1.84M", "Table 3", _3D, words="_S", options={"block": "released"}),
+    Published(
+        name="U-Net",
+        network=ClassicalUNet,
+        paper=FOCUSNET,
+        source="Table 2",
+        printed="7.94M",
+        features=_2D,
+        note="widths not stated; 32 to 512",
+    ),
+    Published(
+        name="UNet++",
+        network=UNetPlusPlus,
+        paper=FOCUSNET,
+        source="Table 2",
+        printed="9.04M",
+        features=_2D,
+        note="widths not stated; 32 to 512, and linear upsampling",
+    ),
+    _table3(
+        "Crosslink-Net",
+        CrosslinkNet,
+        "121 MiB",
+        options={"attention": True},
+        note="Table I and the text, both branches complete",
+    ),
+    _table3(
+        "Crosslink-Net (1x1 decoder)",
+        CrosslinkNet,
+        "121 MiB",
+        options={"decoder_kernel": 1},
+        note="Table I to the letter, without the attention head: 121.9, which would be printed 122",
+    ),
+    _table3(
+        "Crosslink-Net (released)",
+        CrosslinkNet,
+        "121 MiB",
+        options={"attention": True, "released": True},
+        words="_released",
+        note="121.6, which the table cuts",
+    ),
+    _table3("VerCrosslink", VerCrosslink, "60 MiB", note="all three paths; 60 asks for two and a 1x1"),
+    _table3("HorCrosslink", HorCrosslink, "60 MiB", note="all three paths; 60 asks for two and a 1x1"),
+    _table3("SquareCrosslink", SquareCrosslink, "165 MiB", note="165 asks for 1x1 layers that both branches share"),
+    _table3("Double2SingleNet", Double2SingleNet, "178 MiB", note="178 asks for full width inside the paths"),
+    _table2("U-Net", ClassicalUNet, "7,759,521", normalised=False),
+    _table2("Ours1", ImprovedSkipConcatUNet, "8,289,697"),
+    _table2("Ours2", ImprovedSkipUNet, "7,765,409"),
 )

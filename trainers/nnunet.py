@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
+
+from nnunet_archs.networks.contract import Supervision
 
 from .base import PaperTrainer
 
@@ -14,7 +16,7 @@ class BaselineTrainer(PaperTrainer):
     """A network of dynamic_network_architectures, supervised at X[i, L-i] for i < L."""
 
     recipe = "nnunet"
-    supervision = "nnunet"
+    supervision: ClassVar[Supervision | None] = "nnunet"
 
     @classmethod
     def network_options(cls) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class CAggNet(SegmentationNetwork):
         self.wam = WeightedAggregation(topology, wam)
         self.heads = Heads({f"P_{i}": self.wam.channels[i] for i in stages}, num_classes, topology)
 
-    def logits(self, x: Tensor) -> list[Tensor]:
+    def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits of the WAM's stages, or of the full resolution alone."""
         nodes = self.grid(self.encoder(x))
         last = self.topology.last

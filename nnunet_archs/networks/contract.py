@@ -30,7 +30,7 @@ class SegmentationNetwork(nn.Module, ABC):
     """A network that gives logits: one tensor, or with deep supervision a list from highest to lowest resolution.
 
     Which heads exist is decided by the architecture's options, never by the switch `deep_supervision`: state dicts
-    are equal with it on or off. `branch_stages` names the stage at whose resolution each output of the list stands.
+    are equal with it on or off. `branch_stages` names the stage at whose resolution each branch of the list stands.
     """
 
     def __init__(self, topology: Topology, *, branch_stages: tuple[int, ...], deep_supervision: bool) -> None:
@@ -45,13 +45,16 @@ class SegmentationNetwork(nn.Module, ABC):
         return self
 
     @abstractmethod
-    def logits(self, x: Tensor) -> list[Tensor]:
-        """Image `(B, C, *spatial)` to the branches' logits, `deep_supervision` off: at least the first."""
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """Image `(B, C, *spatial)` to logits: with deep supervision those of all branches, else of the first.
+
+        What only the loss needs follows them, in training alone.
+        """
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Image `(B, C, *spatial)` to logits `(B, num_classes, *spatial)`, or the list of the branches' logits."""
-        logits = self.logits(x)
-        return logits if self.deep_supervision else logits[0]
+        """Image `(B, C, *spatial)` to logits `(B, num_classes, *spatial)`, or to the list of all `outputs`."""
+        outputs = self.outputs(x)
+        return outputs if self.deep_supervision or len(outputs) > 1 else outputs[0]
 
     @staticmethod
     def initialize(module: nn.Module) -> None:

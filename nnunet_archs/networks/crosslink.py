@@ -126,7 +126,7 @@ class BranchedUNet(SegmentationNetwork):
             decoded.insert(0, ucrb([v, decoded[0], *others]))
         return self.heads(decoded if self.deep_supervision else decoded[:1])
 
-    def logits(self, x: Tensor) -> list[Tensor]:
+    def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits of the UCRBs, or of the full resolution alone."""
         return self.decode(*self.encoder(x))
 
@@ -174,18 +174,13 @@ class CrosslinkNet(BranchedUNet):
         self.attention_stage = min(2, topology.last - 1)
         self.attention = attention_head(self.attention_stage, topology) if attention else None
 
-    def logits(self, x: Tensor) -> list[Tensor]:
+    def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits of the UCRBs, or of the full resolution alone; in training, the attention's behind them."""
         features, center = self.encoder(x)
         logits = self.decode(features, center)
         if self.attention is None or not self.training:
             return logits
         return [*logits, *(self.attention(branch) for branch in features[self.attention_stage])]
-
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Image `(B, C, *spatial)` to logits `(B, num_classes, *spatial)`, or a list of all that `logits` gives."""
-        outputs = self.logits(x)
-        return outputs if self.deep_supervision or len(outputs) > 1 else outputs[0]
 
 
 class Ablation(BranchedUNet):

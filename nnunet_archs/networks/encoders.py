@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +35,8 @@ class ConvEncoder(nn.Module):
     def both(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Image `(B, C, *spatial)` to the results of both convolutions of every stage, highest resolution first."""
         features: list[tuple[Tensor, Tensor]] = []
-        for pool, (conv1, conv2) in zip(self.pools, self.stages, strict=True):
+        for pool, stage in zip(self.pools, self.stages, strict=True):
+            conv1, conv2 = cast(ConvStack, stage)
             first = conv1(pool(x))
             x = conv2(first)
             features.append((first, x))

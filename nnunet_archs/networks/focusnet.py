@@ -97,8 +97,8 @@ class FocusNetPlusPlus(SegmentationNetwork):
         self.heads = Heads({f"z_{i}": width for i, width in enumerate(outputs)}, num_classes, topology)
         self.fuse = ScaleFusion(topology.last, num_classes, topology, fusion=fusion)
 
-    def logits(self, x: Tensor) -> list[Tensor]:
-        """F, then the logits z_1..z_(L-1) that nnU-Net's supervision compares."""
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """F, and with nnU-Net's supervision the logits z_1..z_(L-1)."""
         *skips, y = self.encoder(x)
         y = self.dropout(y)
         features = []
@@ -107,7 +107,7 @@ class FocusNetPlusPlus(SegmentationNetwork):
             features.append(y)
         features.reverse()
         z = self.heads([project(y) for project, y in zip(self.projections, features, strict=True)])
-        return [self.fuse(z), *z[1:]][: len(self.branch_stages)]
+        return [self.fuse(z), *(z[i] for i in self.branch_stages[1:] if self.deep_supervision)]
 
 
 class FocusEncoder(nn.Module):

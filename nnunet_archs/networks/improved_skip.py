@@ -72,7 +72,7 @@ class ImprovedSkipUNet(SegmentationNetwork):
         self.stages = nn.ModuleList(DecoderStage(below[i], i, topology, fusion=fusion) for i in range(last))
         self.heads = Heads({f"D_{i}": widths[i] for i in stages}, num_classes, topology)
 
-    def logits(self, x: Tensor) -> list[Tensor]:
+    def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits of the decoder's stages, or of the full resolution alone."""
         *convs, bottom = self.encoder.both(x)
         decoded = [torch.cat([bottom[i] for i in self.bottom], dim=1)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .caggnet import CAggNet
 from .contract import SegmentationNetwork
@@ -81,7 +81,7 @@ class Published:
         """Parameters of the network that is built here; with BatchNorm's statistics where the paper counts them."""
         with torch.device("meta"):
             network = self.build()
-        counted = list(network.parameters())
+        counted: list[Tensor] = list(network.parameters())
         if self.with_statistics:
             counted += [buffer for buffer in network.buffers() if buffer.ndim > 0]
         return sum(values.numel() for values in counted)

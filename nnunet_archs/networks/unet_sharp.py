@@ -15,8 +15,10 @@ Where this departs from the paper or settles what it leaves open:
 - The ReLU after each supervised head (section 2.2) is left out: it would forbid logits below 0.
 - Upsampling is linear with corners aligned, by each stage's strides.
 - Targets of lower resolution are nnU-Net's, nearest neighbours; Figure 2 pools the maximum.
-- Not here: pruning (2.4) and the mean over branches at inference. The classification-guided modules (2.3) are in
-  `guidance.py`.
+- The output is X[0, L] alone; section 2.2 also has the mean over the branches of full resolution.
+
+The classification-guided modules (section 2.3) are in `guidance.py`. Pruning (section 2.4) is `level`: what it leaves
+is a network of its own, whose modules have the names that they have in the whole one.
 """
 
 from __future__ import annotations
@@ -81,7 +83,9 @@ class GridNetwork(SegmentationNetwork):
         last = topology.last if level is None else level
         if (0, last) not in full:
             levels = ", ".join(str(j) for i, j in sorted(full) if i == 0)
-            raise ValueError(f"level={level}: {type(self).__name__} of {topology.n_stages} stages has {levels}")
+            raise ValueError(
+                f"level={level}: {type(self).__name__} of {topology.n_stages} stages has the levels {levels}; give one"
+            )
         branches = self.branches(last, supervision)
         super().__init__(topology, branch_stages=tuple(i for i, _ in branches), deep_supervision=deep_supervision)
         self.supervised = branches
@@ -127,7 +131,7 @@ class GridNetwork(SegmentationNetwork):
         nodes = self.grid(self.encoder(x))
         return [nodes[node] for node in (self.supervised if self.deep_supervision else self.supervised[:1])]
 
-    def logits(self, x: Tensor) -> list[Tensor]:
+    def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits of the supervised nodes, or of the first alone."""
         return self.heads(self.features(x))
 
@@ -176,12 +180,11 @@ class UNetSharp(GridNetwork):
         return [*((i, last - i) for i in range(last + 1)), *((0, j) for j in range(last - 1, 0, -1))]
 
     @override
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def outputs(self, x: Tensor) -> list[Tensor]:
         if self.guidance is None:
-            return super().forward(x)
+            return super().outputs(x)
         features = self.features(x)
-        outputs = self.guidance(features, self.heads(features))
-        return outputs if self.deep_supervision or self.training else outputs[0]
+        return self.guidance(features, self.heads(features))
 
 
 class UNet3Plus(GridNetwork):

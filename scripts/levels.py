@@ -19,7 +19,7 @@ from tqdm import tqdm
 from nnunet_archs.networks.unet_sharp import GridNetwork
 
 from .trained_model import Model
-from .validation import CaseDice, Validation, compare, load_case, mean_foreground
+from .validation import CaseDice, Validation, case_dice, load_case, mean_foreground
 
 REPEATS = 5  # timed forward passes of each level
 
@@ -111,7 +111,7 @@ def validate(model: Model, validation: Validation, device: torch.device) -> dict
                 data, properties = load_case(model, validation, case)
                 for level, predictor in predictors.items():
                     logits = predictor.predict_sliding_window_return_logits(data).cpu()
-                    dice[level][f"fold_{fold}/{case}"] = compare(
+                    dice[level][f"fold_{fold}/{case}"] = case_dice(
                         model, logits, properties, validation.truth, Path(folder), case
                     )
                     progress.update()

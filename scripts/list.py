@@ -8,6 +8,7 @@ from typing import Any
 
 from nnunet_archs.networks.published import PUBLISHED, Published
 from nnunet_archs.trainers.names import OPTIONS, TRAINERS
+from nnunet_archs.trainers.options import Option
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +53,7 @@ def text(rows: list[dict[str, Any]]) -> str:
     """The rows as text, and the options of the trainers' names."""
     header = ("trainer", "paper", "configuration", "parameters", "built", "printed", "")
     lines = aligned([header, *(_cells(row) for row in rows)])
-    options = aligned([(f"  _{option.spelling}", option.meaning, _trainers(option.spelling)) for option in OPTIONS])
+    options = aligned([(f"  _{option.spelling}", option.meaning, networks) for option, networks in _options().items()])
     return "\n".join([*lines, "", "options, appended to a trainer's name in any order:", *options])
 
 
@@ -75,6 +76,10 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _trainers(spelling: str) -> str:
-    """The networks whose trainers alone know an option."""
-    return ", ".join(name.removesuffix("Trainer") for name, trainer in TRAINERS.items() if spelling in trainer.options)
+def _options() -> dict[Option, str]:
+    """Every option, and the networks whose trainers alone know it."""
+    own = dict.fromkeys(option for trainer in TRAINERS.values() for option in trainer.options)
+    return dict.fromkeys(OPTIONS, "") | {
+        option: ", ".join(name.removesuffix("Trainer") for name, known in TRAINERS.items() if option in known.options)
+        for option in own
+    }

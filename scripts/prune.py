@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{target} exists; move it away, or give another --level")
     device = choose_device(args.device)
     validation = None if args.no_validation else find_validation(model)
-    with made_whole(target) as folder:
+    with atomic_folder(target) as folder:
         copy_files(model, folder)
         for fold in model.folds:
             write_pruned(model, fold, args.level, folder)
@@ -87,7 +87,7 @@ def choose_device(name: str | None) -> torch.device:
 
 
 @contextmanager
-def made_whole(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """A folder that gets its name when all is in it; whatever ends that before leaves nothing.
 
     Raises:

@@ -100,7 +100,9 @@ def load_case(model: Model, validation: Validation, case: str) -> tuple[Tensor, 
     return torch.from_numpy(data), properties
 
 
-def compare(model: Model, logits: Tensor, properties: dict[str, Any], truth: Path, folder: Path, case: str) -> CaseDice:
+def case_dice(
+    model: Model, logits: Tensor, properties: dict[str, Any], truth: Path, folder: Path, case: str
+) -> CaseDice:
     """Dice of every label or region of a case, from logits `(C, *spatial)`, written and read as nnU-Net does."""
     labels = model.plans.get_label_manager(model.dataset_json)
     export_prediction_from_logits(

@@ -23,19 +23,21 @@ from nnunet_archs.losses.base import LabelKwargs
 from nnunet_archs.networks import SegmentationNetwork, Topology
 from nnunet_archs.networks.contract import Supervision
 
+from .options import Option
+
 
 class PaperTrainer(nnUNetTrainer):
     """A paper's network, supervision and loss in nnU-Net's training recipe.
 
     The recipe "CE" has cross-entropy in place of the paper's loss, "nnunet" has nnU-Net's own loss and supervision:
-    the architecture alone. `options` are those words of the grammar that only some trainers know.
+    the architecture alone. `options` are the paper's own.
     """
 
     network_class: ClassVar[type[nn.Module]]
     paper_loss: ClassVar[type[SegmentationLoss]] = CrossEntropyLoss
     recipe: ClassVar[Literal["paper", "CE", "nnunet"]] = "paper"
     supervision: ClassVar[Supervision | None] = None  # None: that of the recipe
-    options: ClassVar[frozenset[str]] = frozenset()
+    options: ClassVar[tuple[Option, ...]] = ()
     epochs: ClassVar[int | None] = None
     iterations: ClassVar[int | None] = None
 
@@ -99,10 +101,10 @@ class PaperTrainer(nnUNetTrainer):
     @classmethod
     def network_options(cls) -> dict[str, Any]:
         """The network's options that the trainer's name decides."""
-        return {"supervision": cls.supervised()}
+        return {"supervision": cls.chosen_supervision()}
 
     @classmethod
-    def supervised(cls) -> Supervision:
+    def chosen_supervision(cls) -> Supervision:
         """Which outputs the loss compares: as the name says, or as the recipe has it."""
         return cls.supervision or ("nnunet" if cls.recipe == "nnunet" else "paper")
 
@@ -170,7 +172,7 @@ class PaperTrainer(nnUNetTrainer):
         """Weight of each output: equal, or nnU-Net's with its supervision, halved from stage to stage, none at last."""
         n = len(self.branch_stages)
         weights = [1.0] * n
-        if self.supervised() == "nnunet":
+        if self.chosen_supervision() == "nnunet":
             weights = [0.5**stage for stage in self.branch_stages[:-1]] + [0.0]
         return [weight / sum(weights) for weight in weights]
 

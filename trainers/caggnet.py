@@ -13,13 +13,29 @@ from nnunet_archs.losses.base import LabelKwargs
 from nnunet_archs.networks import CAggNet
 
 from .base import PaperTrainer
+from .options import Option
 
 
 class CAggNetTrainer(PaperTrainer):
     """CAggNet, supervised at every stage of its weighted aggregation."""
 
     network_class = CAggNet
-    options = frozenset({"alpha<P>", "gamma<N>"})
+    options = (
+        Option(
+            spelling="alpha<P>",
+            meaning="the focal loss weighs foreground with P per cent, background with the rest",
+            group="alpha",
+            attribute="alpha",
+            of_paper_loss=True,
+        ),
+        Option(
+            spelling="gamma<N>",
+            meaning="the focal loss' exponent is N",
+            group="gamma",
+            attribute="gamma",
+            of_paper_loss=True,
+        ),
+    )
     alpha: ClassVar[int] = 25  # in per cent
     gamma: ClassVar[int] = 2
 

@@ -13,6 +13,7 @@ from nnunet_archs.losses.crosslink import ATTENTION
 from nnunet_archs.networks import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
 
 from .base import PaperTrainer
+from .options import Option
 
 
 class CrosslinkNetTrainer(PaperTrainer):
@@ -20,17 +21,40 @@ class CrosslinkNetTrainer(PaperTrainer):
 
     network_class = CrosslinkNet
     paper_loss = CrosslinkLoss
-    options = frozenset({"pairwise", "3branches", "released"})
+    options = (
+        Option(
+            spelling="pairwise",
+            meaning="the attention's loss is the mean correlation of maps and mask, in place of Eq. 1",
+            group="attention's loss",
+            attribute="attention_mode",
+            value="pairwise",
+            of_paper_loss=True,
+        ),
+        Option(
+            spelling="3branches",
+            meaning="a third branch along the first axis (3D), and _pairwise's loss",
+            group="attention's loss",
+            attribute="branches",
+            value=3,
+        ),
+        Option(
+            spelling="released",
+            meaning="the horizontal branch as in the authors' code",
+            group="branches",
+            attribute="released",
+            value=True,
+        ),
+    )
     attention_mode: ClassVar[AttentionMode] = "triple"
     branches: ClassVar[int] = 2
-    preset: ClassVar[str | None] = None
+    released: ClassVar[bool] = False
 
     @classmethod
     @override
     def network_options(cls) -> dict[str, Any]:
         attention = cls.recipe == "paper"
-        released = cls.preset == "released"
-        return {**super().network_options(), "attention": attention, "branches": cls.branches, "released": released}
+        own = {"attention": attention, "branches": cls.branches, "released": cls.released}
+        return {**super().network_options(), **own}
 
     @override
     def _build_loss(self) -> nn.Module:

@@ -15,6 +15,7 @@ from nnunet_archs.networks import FocusNetPlusPlus
 from nnunet_archs.networks.focusnet import Block
 
 from .base import PaperTrainer
+from .options import Option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class Preset:
 
     features: tuple[int, ...]
     block: Block
+    meaning: str
 
     def features_per_stage(self, n_stages: int, dim: int) -> list[int]:
         """Features of `n_stages` stages, at most 320 in 3D, as nnU-Net's planner has them."""
@@ -31,10 +33,20 @@ class Preset:
 
 
 PRESETS = {
-    "text": Preset(features=(32, 64, 128, 192, 256), block="text"),
-    "L": Preset(features=(48, 96, 156, 256, 512), block="text"),
-    "S": Preset(features=(16, 32, 64, 128, 256), block="released"),
-    "released": Preset(features=(48, 96, 156, 256, 512), block="released"),
+    "text": Preset(features=(32, 64, 128, 192, 256), block="text", meaning="the network of the paper's text"),
+    "L": Preset(
+        features=(48, 96, 156, 256, 512),
+        block="text",
+        meaning="the features of the authors' code, 48 to 512, with the text's block",
+    ),
+    "S": Preset(
+        features=(16, 32, 64, 128, 256),
+        block="released",
+        meaning="the light network, features 16 to 256, with the block of the authors' code",
+    ),
+    "released": Preset(
+        features=(48, 96, 156, 256, 512), block="released", meaning="features and block of the authors' code"
+    ),
 }
 
 
@@ -47,7 +59,11 @@ class FocusNetPlusPlusTrainer(PaperTrainer):
 
     network_class = FocusNetPlusPlus
     paper_loss = AdaptiveLogHybridLoss
-    options = frozenset({"L", "S", "released"})
+    options = tuple(
+        Option(spelling=name, meaning=preset.meaning, group="preset", attribute="preset", value=name)
+        for name, preset in PRESETS.items()
+        if name != "text"
+    )
     preset: ClassVar[str | None] = None
 
     @classmethod

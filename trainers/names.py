@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
@@ -27,6 +24,7 @@ from .crosslink import (
 from .focusnet import FocusNetPlusPlusTrainer
 from .improved_skip import ClassicalUNetTrainer, ImprovedSkipConcatUNetTrainer, ImprovedSkipUNetTrainer
 from .nnunet import PlainConvUNetTrainer, ResidualEncoderUNetTrainer
+from .options import Option
 from .unet_sharp import (
     CanonicalUNet3PlusTrainer,
     CanonicalVNet3PlusTrainer,
@@ -69,38 +67,7 @@ TRAINERS: dict[str, type[PaperTrainer]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """A word of a trainer's name: `<N>` in its spelling is a number, `<P>` one below 100, `group` what it settles.
-
-    It sets an attribute of the trainer (to the number, or to `value`), or adds one of nnU-Net's own variants. An
-    option that is not `general` is known to the trainers that list its spelling; one `of_paper_loss` changes that.
-    """
-
-    spelling: str
-    meaning: str
-    group: str
-    attribute: str = ""
-    value: Any = None
-    variant: type[nnUNetTrainer] | None = None
-    general: bool = True
-    of_paper_loss: bool = False
-
-    def match(self, word: str) -> re.Match[str] | None:
-        """Match of this option with a word of a name, the number as its group."""
-        pattern = self.spelling.replace("<N>", "([1-9][0-9]*)").replace("<P>", "([1-9][0-9]?)")
-        return re.fullmatch(pattern, word)
-
-    def value_in(self, word: str) -> Any:
-        """What the attribute is set to: the number in the word, or `value`."""
-        match = self.match(word)
-        return int(match.group(1)) if match and match.groups() else self.value
-
-    def known_to(self, trainer: type[PaperTrainer]) -> bool:
-        """Whether a trainer's name may have it."""
-        return self.general or self.spelling in trainer.options
-
-
+# those that every trainer knows; a paper's own stand with its trainers
 OPTIONS = (
     Option(spelling="<N>epochs", meaning="train for N epochs", group="epochs", attribute="epochs"),
     Option(
@@ -124,22 +91,6 @@ OPTIONS = (
         value="CE",
     ),
     Option(
-        spelling="alpha<P>",
-        meaning="the focal loss weighs foreground with P per cent, background with the rest",
-        group="alpha",
-        attribute="alpha",
-        general=False,
-        of_paper_loss=True,
-    ),
-    Option(
-        spelling="gamma<N>",
-        meaning="the focal loss' exponent is N",
-        group="gamma",
-        attribute="gamma",
-        general=False,
-        of_paper_loss=True,
-    ),
-    Option(
         spelling="DS",
         meaning="nnU-Net's deep supervision in place of the paper's",
         group="supervision",
@@ -152,69 +103,6 @@ OPTIONS = (
         group="supervision",
         attribute="supervision",
         value="none",
-    ),
-    Option(
-        spelling="CGM",
-        meaning="classification-guided modules: what a patch is judged not to show is not predicted there",
-        group="guidance",
-        attribute="cgm",
-        value=True,
-        general=False,
-    ),
-    Option(
-        spelling="L<N>",
-        meaning="the network pruned to level N, trained on its own",
-        group="level",
-        attribute="level",
-        general=False,
-    ),
-    Option(
-        spelling="pruned<N>",
-        meaning="level N cut out of a trained network by nnunet-archs prune",
-        group="level",
-        attribute="pruned_to",
-        general=False,
-    ),
-    Option(
-        spelling="L",
-        meaning="the features of the authors' code, 48 to 512, with the paper's block",
-        group="preset",
-        attribute="preset",
-        value="L",
-        general=False,
-    ),
-    Option(
-        spelling="S",
-        meaning="the light network, features 16 to 256, with the block of the authors' code",
-        group="preset",
-        attribute="preset",
-        value="S",
-        general=False,
-    ),
-    Option(
-        spelling="released",
-        meaning="as in the authors' code: FocusNet++'s features, 48 to 512, and block; Crosslink-Net's second branch",
-        group="preset",
-        attribute="preset",
-        value="released",
-        general=False,
-    ),
-    Option(
-        spelling="pairwise",
-        meaning="the attention's loss is the mean correlation of maps and mask, in place of Eq. 1",
-        group="attention's loss",
-        attribute="attention_mode",
-        value="pairwise",
-        general=False,
-        of_paper_loss=True,
-    ),
-    Option(
-        spelling="3branches",
-        meaning="a third branch along the first axis (3D), and the pairwise attention's loss",
-        group="attention's loss",
-        attribute="branches",
-        value=3,
-        general=False,
     ),
     Option(
         spelling="NoMirroring",
@@ -284,7 +172,7 @@ def find_option(word: str, name: str, trainer: type[PaperTrainer]) -> Option:
     Raises:
         ValueError: if the trainer knows none.
     """
-    options = [option for option in OPTIONS if option.known_to(trainer)]
+    options = (*OPTIONS, *trainer.options)
     for option in options:
         if option.match(word):
             return option

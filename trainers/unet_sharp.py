@@ -28,6 +28,7 @@ from nnunet_archs.networks.contract import Supervision
 from nnunet_archs.networks.guidance import ClassificationGuidedModule
 
 from .base import PaperTrainer, check_folders, end_command
+from .options import Option
 
 
 class HybridTrainer(PaperTrainer):
@@ -39,11 +40,24 @@ class HybridTrainer(PaperTrainer):
 class PrunableTrainer(HybridTrainer):
     """A network with the outputs X[0, 1..L], any of which can be its last: the levels of section 2.4.
 
-    `level` is trained on its own (the paper's isolated training), `pruned_to` is cut out of a trained network by
-    `nnunet-archs prune` (embedded training), and cannot be trained.
+    Options of the name set them: `level` is trained on its own (the paper's isolated training), `pruned_to` is cut out
+    of a trained network by `nnunet-archs prune` (embedded training), and cannot be trained.
     """
 
-    options = frozenset({"L<N>", "pruned<N>"})
+    options = (
+        Option(
+            spelling="L<N>",
+            meaning="the network pruned to level N, trained on its own",
+            group="level",
+            attribute="level",
+        ),
+        Option(
+            spelling="pruned<N>",
+            meaning="level N cut out of a trained network by nnunet-archs prune",
+            group="level",
+            attribute="pruned_to",
+        ),
+    )
     level: ClassVar[int | None] = None
     pruned_to: ClassVar[int | None] = None
 
@@ -105,8 +119,8 @@ class PrunableTrainer(HybridTrainer):
 
     @classmethod
     @override
-    def supervised(cls) -> Supervision:
-        return super().supervised() if cls.pruned_to is None else "none"
+    def chosen_supervision(cls) -> Supervision:
+        return super().chosen_supervision() if cls.pruned_to is None else "none"
 
     @override
     def run_training(self) -> None:
@@ -121,7 +135,16 @@ class GuidedTrainer(PrunableTrainer):
     Their loss is added to the recipe's, whichever it is, with weight 1: the paper gives none.
     """
 
-    options = PrunableTrainer.options | {"CGM"}
+    options = (
+        *PrunableTrainer.options,
+        Option(
+            spelling="CGM",
+            meaning="classification-guided modules: what a patch is judged not to show is not predicted there",
+            group="guidance",
+            attribute="cgm",
+            value=True,
+        ),
+    )
     cgm: ClassVar[bool] = False
 
     @classmethod

@@ -27,7 +27,7 @@ def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
 
 
 class SegmentationNetwork(nn.Module, ABC):
-    """A network that gives logits: one tensor, or with deep supervision a list from highest to lowest resolution.
+    """A network that gives logits: one tensor, or with deep supervision a list, the output of full resolution first.
 
     Which heads exist is decided by the architecture's options, never by the switch `deep_supervision`: state dicts
     are equal with it on or off. `branch_stages` names the stage at whose resolution each branch of the list stands.

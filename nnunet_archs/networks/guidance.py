@@ -4,14 +4,15 @@ UNet-sharp: "UNet#: A UNet-like Redesigning Skip Connections for Medical Image S
 
 Section 2.3 and Figure 3: at every supervised node a classifier tells from the node's features whether the image shows
 what is to be segmented. It is trained with cross-entropy (`losses.PresenceLoss`), and its answer, 0 or 1, multiplies
-the branch's output. The deepest two nodes have a hidden layer ("green"), the others have none ("blue").
+the branch's output. The deepest two nodes, X[L, 0] and X[L-1, 1], have a hidden layer ("green"), the others have none
+("blue").
 
 Where this departs from the paper or settles what it leaves open:
 
 - The paper segments one class. Here every class or region has a question of its own, with the same two answers.
 - The gate closes in evaluation alone. The answer has no gradient, and a branch that it silences would not learn.
-- Zero as a logit is a probability of one half. A class judged absent gets a logit of at most 10 below the background's,
-  a region one of at most -10. It stays finite: prediction averages logits over windows and mirrored images.
+- Zero as a logit is a probability of one half. A class judged absent gets a logit at least 10 below the background's,
+  a region one of -10 or less. It stays finite: prediction averages logits over windows and mirrored images.
 - The background of a label map is never gated. Only the trainer knows whether the first channel is one, and prediction
   has nothing but plans and weights: so that is kept in a buffer, beside the classifier's weights.
 - The image is the patch, in training as in sliding-window prediction: the answer is of the window's own view.
@@ -19,7 +20,7 @@ Where this departs from the paper or settles what it leaves open:
   neither.
 - A batch of one sample is normalised by the running statistics. Of a batch of two, batch normalisation leaves nothing
   but which sample has more of a feature: where memory allows, train these modules with larger batches.
-- Which node is green does not change with pruning, so that a pruned network takes its weights from the full one.
+- L is that of the whole network, also where a level of it is built.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# how far below the background's the logit of an absent class is: its probability is 0.00005 at most
+# how far the logit of an absent class lies below the background's: its probability is 0.00005 at most
 MARGIN = 10.0
 
 

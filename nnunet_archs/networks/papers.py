@@ -35,19 +35,20 @@ UNET_SHARP = Paper(
     readings=(
         Reading(
             point="Full-scale links",
-            stated="Eq. 1: at every node with j >= 2; Table 1's sizes need fewer",
-            built='Eq. 1; `wiring="table"` leaves out X[1, 3] and X[2, 2] (2D) or X[0, 4] (3D)',
+            stated="Eq. 1: at every node with j >= 2; Table 1's sizes have no room for all",
+            built='Eq. 1; `wiring="table"` leaves out those at X[1, 3] and X[2, 2] (2D) or X[0, 4] (3D), one choice of '
+            "several that have the size",
             released="Eq. 1 at every node",
         ),
         Reading(
             point="Upsampling",
-            stated="bilinear",
+            stated="by 2, 4, ..., the method not said",
             built="linear, corners aligned, to the node's size",
             released="bilinear, corners aligned",
         ),
         Reading(
             point="V-Net forms",
-            stated="V-Net's backbone",
+            stated="their sizes alone",
             built="V-Net's encoder (5³, PReLU), the grid's nodes of 3³ convolutions: what Table 1's sizes ask for",
             released="none",
         ),
@@ -74,7 +75,7 @@ UNET_SHARP = Paper(
             point="Loss, Eq. 3",
             stated="one alpha",
             built="alpha = 0.25 for foreground, 0.75 for background, exponent 2",
-            released="cross-entropy of the batch's mean, without alpha",
+            released="the focal form of the batch's mean cross-entropy, without alpha",
         ),
         Reading(
             point="Loss, Eq. 5",
@@ -83,10 +84,21 @@ UNET_SHARP = Paper(
             released="the Lovász hinge",
         ),
         Reading(
+            point="Loss, Eq. 4",
+            stated="Dice with Laplace smoothing",
+            built="1 added above and below the fraction",
+            released="1e-5, squares below the fraction",
+        ),
+        Reading(
+            point="Loss, Eq. 6",
+            stated="Eq. 2 again, with a minus sign",
+            built="Eq. 2",
+        ),
+        Reading(
             point="Classification-guided modules",
             stated="one yes or no a branch, by which its output is multiplied; sizes not given",
-            built="`_CGM`: one for every channel; 0 times a logit would mean one half, so absent channels are lowered "
-            "below the others; in evaluation alone",
+            built="`_CGM`: at every branch, a question for every class; 0 times a logit would mean one half, so an "
+            "absent class gets a logit at least 10 below the background's; in evaluation alone",
             released="none",
         ),
         Reading(
@@ -97,15 +109,13 @@ UNET_SHARP = Paper(
         ),
         Reading(
             point="Inference",
-            stated="accurate mode: the mean of the full-resolution branches; fast mode: one branch",
-            built="X[0, L] alone",
-            released="X[0, L]",
+            stated="accurate mode: the branches' mean, for the loss; fast mode: the best branch",
+            built="the mean for the loss; X[0, L] for prediction, another branch by pruning",
         ),
         Reading(
             point="Optimiser",
-            stated="Adam 1e-3 with cosine annealing, 100 epochs",
+            stated="Adam 1e-3, cosine annealing",
             built="nnU-Net's",
-            released="",
         ),
     ),
 )

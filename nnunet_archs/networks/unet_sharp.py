@@ -3,19 +3,22 @@
 UNet-sharp: "UNet#: A UNet-like Redesigning Skip Connections for Medical Image Segmentation", arXiv:2205.11759.
 
 Figure 1 and Eq. 1: a triangular grid of nodes X[i, j]; column 0 is the encoder, and every later node joins all earlier
-nodes of its stage with one node of every deeper stage, upsampled (`grid.py`). Section 2.2 and Figure 2: supervision of
-the nodes X[0, j], by which the network can be pruned, and of the decoder X[i, L-i], against targets of its resolution.
-Table 1: the V-Net forms put the same decoders on V-Net's encoder.
+nodes of its stage with one node of each of the j stages below, upsampled (`grid.py`). Section 2.2 and Figure 2:
+supervision of the nodes X[0, j], by which the network can be pruned, and of the decoder X[i, L-i], against targets of
+its resolution. Table 1: sizes of all, and of V-Net forms.
 
 Where this departs from the paper or settles what it leaves open:
 
 - Normalisation and activation are the plan's, V-Net's encoder apart, which keeps its PReLU. The paper has BatchNorm and
   ReLU.
-- Eq. 1 is taken at every node with j >= 2; `wiring="table"` leaves links out as Table 1's counts ask.
+- The V-Net forms put the same decoders on V-Net's encoder: the paper describes neither, but their sizes ask for that.
+- Eq. 1 is taken at every node with j >= 2, as in the authors' code. `wiring="table"` leaves out the links that the
+  sizes in Table 1 leave no room for; which ones is a guess, for other choices have the same size.
+- Kernels and pooling are the plan's: a head of 3 x 3 has the stage's kernel.
 - The ReLU after each supervised head (section 2.2) is left out: it would forbid logits below 0.
 - Upsampling is linear with corners aligned, by each stage's strides.
 - Targets of lower resolution are nnU-Net's, nearest neighbours; Figure 2 pools the maximum.
-- The output is X[0, L] alone; section 2.2 also has the mean over the branches of full resolution.
+- The loss is the mean over the branches (section 2.2, "accurate mode"), prediction is X[0, L] alone.
 
 The classification-guided modules (section 2.3) are in `guidance.py`. Pruning (section 2.4) is `level`: what it leaves
 is a network of its own, whose modules have the names that they have in the whole one.
@@ -156,7 +159,7 @@ class UNetPlusPlus(GridNetwork):
 class UNetSharp(GridNetwork):
     """UNet# (Eq. 1); supervised at X[0, L], X[1, L-1], ..., X[L, 0] and X[0, L-1], ..., X[0, 1] (Figure 2).
 
-    `wiring="table"` (5 stages) leaves the links of full scale out at X[1, 3] and X[2, 2]: 9.71M, as Table 1 prints.
+    `wiring="table"` (5 stages) leaves the links of full scale out at X[1, 3] and X[2, 2]: 9.716M, which Table 1 cuts.
     `cgm` puts a classification-guided module (section 2.3) at every supervised node: in training its answers follow
     the logits, for the loss to learn from, and in evaluation they gate them.
     """

@@ -8,9 +8,9 @@ import torch
 from hand_made import make_dataset_json, make_plans
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_archs.trainers.names import OPTIONS, TRAINERS, Option, UnknownTrainer, trainer_class
+from nnunet_archs.trainers.names import OPTIONS, TRAINERS, UnknownTrainer, trainer_class
 
-SPELLED = [option.spelling.replace("<N>", "7") for option in OPTIONS if option.general]
+SPELLED = [option.spelling.replace("<N>", "7") for option in OPTIONS]
 CPU = torch.device("cpu")
 
 
@@ -117,7 +117,7 @@ def test_unknown_option_is_named_beside_those_that_exist(word: str) -> None:
     message = error_of(f"UNetSharpTrainer_5iterations_{word}")
     assert f"UNetSharpTrainer has no option _{word};" in message
     listed = message.split("the options are ")[1].split(", ")
-    assert listed == [f"_{option.spelling}" for option in OPTIONS if option.known_to(TRAINERS["UNetSharpTrainer"])]
+    assert listed == [f"_{option.spelling}" for option in (*OPTIONS, *TRAINERS["UNetSharpTrainer"].options)]
 
 
 @pytest.mark.parametrize(
@@ -144,13 +144,14 @@ def test_other_trainers_are_unknown(name: str) -> None:
     assert str(caught.value).startswith(name.split("_")[0])
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if not option.general], ids=lambda o: o.spelling)
-def test_option_of_some_trainers(option: Option) -> None:
-    word = option.spelling.replace("<N>", "3").replace("<P>", "30")
-    knowing = [name for name, trainer in TRAINERS.items() if option.spelling in trainer.options]
-    assert knowing
-    for name in TRAINERS:
-        if name in knowing:
+OWN = sorted({option.spelling for trainer in TRAINERS.values() for option in trainer.options})
+
+
+@pytest.mark.parametrize("spelling", OWN)
+def test_option_of_some_trainers(spelling: str) -> None:
+    word = spelling.replace("<N>", "3").replace("<P>", "30")
+    for name, trainer in TRAINERS.items():
+        if spelling in [option.spelling for option in trainer.options]:
             assert trainer_class(f"{name}_{word}").__name__ == f"{name}_{word}"
         else:
             assert f"{name} has no option _{word};" in error_of(f"{name}_{word}")

@@ -1,0 +1,36 @@
+"""An option of a trainer's name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A word of a trainer's name: `<N>` in its spelling is a number, `<P>` one below 100, `group` what it settles.
+
+    It sets an attribute of the trainer (to the number, or to `value`), or adds one of nnU-Net's own variants. One
+    `of_paper_loss` changes nothing but that.
+    """
+
+    spelling: str
+    meaning: str
+    group: str
+    attribute: str = ""
+    value: Any = None
+    variant: type[nnUNetTrainer] | None = None
+    of_paper_loss: bool = False
+
+    def match(self, word: str) -> re.Match[str] | None:
+        """Match of this option with a word of a name, the number as its group."""
+        pattern = self.spelling.replace("<N>", "([1-9][0-9]*)").replace("<P>", "([1-9][0-9]?)")
+        return re.fullmatch(pattern, word)
+
+    def value_in(self, word: str) -> Any:
+        """What the attribute is set to: the number in the word, or `value`."""
+        match = self.match(word)
+        return int(match.group(1)) if match and match.groups() else self.value

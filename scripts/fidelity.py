@@ -13,9 +13,9 @@ HEAD = """# Fidelity
 What each paper states, what is built here, and what its authors' released code does, where that is known. The code was
 read, and never copied. Written by `nnunet-archs fidelity > docs/fidelity.md`.
 
-Normalisation, activation, kernels and strides are the plan's throughout; sizes are counted as the papers count theirs,
-with BatchNorm, for one class, the heads of deep supervision apart. Where the built size is not the printed one, the
-last column says why."""
+Normalisation, activation, kernels and strides are the plan's, where nothing else is said; sizes are counted as the
+papers count theirs, with BatchNorm, for one class, the heads of deep supervision apart. Where the built size is not the
+printed one, the last column says why."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Soft Dice loss, after Milletari et al., "V-Net", arXiv:1606.04797, with 1 added above and below its fraction."""
+"""Soft Dice loss, with 1 added above and below its fraction."""
 
 from __future__ import annotations
 

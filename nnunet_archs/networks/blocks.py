@@ -41,7 +41,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, hidden: int, topology: Topology, *, bias: bool) -> None:
         super().__init__()
-        self.gate = nn.Sequential(
+        self.weigh = nn.Sequential(
             topology.conv_op(channels, hidden, 1, bias=bias),
             nn.ReLU(),
             topology.conv_op(hidden, channels, 1, bias=bias),
@@ -50,4 +50,8 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features `(B, C, *spatial)`, each channel weighed by a number between 0 and 1."""
-        return x * self.gate(x.mean(dim=tuple(range(2, x.ndim)), keepdim=True))
+        return x * self.gate(x)
+
+    def gate(self, x: Tensor) -> Tensor:
+        """That number for each channel of `(B, C, *spatial)`: `(B, C, 1, ...)`."""
+        return self.weigh(x.mean(dim=tuple(range(2, x.ndim)), keepdim=True))

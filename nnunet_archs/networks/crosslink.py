@@ -1,6 +1,7 @@
 """Crosslink-Net, and the four networks of its ablation.
 
-Yu et al.: "Crosslink-Net: Double-branch Encoder Segmentation Network via Fusing Vertical and Horizontal Convolutions".
+Yu et al.: "Crosslink-Net: Double-branch Encoder Segmentation Network via Fusing Vertical and Horizontal Convolutions",
+arXiv:2107.11517; IEEE Transactions on Image Processing, 2022.
 
 Figure 3 and Table I: an encoder of two branches, one of vertical kernels and one of horizontal, both of which see the
 image; a decoder of up convolution residual blocks (UCRB, Figure 4b), each of which joins both branches' features of its
@@ -14,15 +15,17 @@ Where this departs from the paper or settles what it leaves open:
 - Table I has no kernel but 1 in the decoder, the text and the authors' code have 3, and so does this: the stage's
   kernel. `decoder_kernel=1` is the table.
 - The paths of a block are concatenated and brought to its width by a 1 x 1 convolution, and the residual is added to
-  that (authors' code; Table I prints "Add" alone). An RConv2d has half its width inside (authors' code).
+  that (authors' code; Table I prints "Add" alone). An RConv2d of the encoder has half its width inside, one of the
+  decoder all of it (authors' code).
 - Table I's third path of the horizontal block is 3 x 3. In the authors' code it is a plain 1 x 1 convolution, and the
   horizontal branch borrows the vertical one's 1 x 1 convolutions: `released=True`.
 - SquareCrosslink has paths of 3 x 3 and 5 x 5, its 1 x 1 kernel is the residual's. Double2SingleNet has all five
   kernels and a plain 1 x 1 path. No reading gives the sizes that Table III prints for all of them.
 - The attention head is the authors' code's: two convolutions and a normalisation, shared by the branches. It gives
   logits; the sigmoid is the loss'.
-- 3D: vertical and horizontal are the last two axes, and kernels have the stage's extent along the first, which is the
-  coarsest in nnU-Net's plans. `branches=3` adds a branch of its own for it.
+- Upsampling is linear, corners not aligned (authors' code).
+- 3D: vertical and horizontal are the last two axes. Along the first, the coarsest in nnU-Net's plans, all kernels but
+  the strip have the stage's extent. `branches=3` adds a branch of its own for it.
 - Kernels are the plan's: 3 becomes 5 where the paper has 5, and 1 stays 1. Normalisation and activation are the plan's;
   the paper has BatchNorm (eps 1e-4), ReLU and convolutions without bias.
 - The blocks' numbers here count from 0: the attention of VCRB3 and HCRB3 is at stage 2, or at the last stage before
@@ -45,14 +48,9 @@ from .fusion import Fusion, FusionConv
 from .heads import Heads
 from .topology import Axes, Topology, TopologyKwargs
 
-# a path's kernel for the kernel of its stage
-Path: TypeAlias = Callable[[Axes], Axes]
-Branch: TypeAlias = tuple[Path, ...]
-
-
-def point(kernel: Axes) -> Axes:
-    """1 x 1."""
-    return (1,) * len(kernel)
+# a path's kernel for the kernel of its stage; None for a plain 1 x 1 convolution
+Path: TypeAlias = Callable[[Axes], Axes] | None
+Paths: TypeAlias = tuple[Path, ...]
 
 
 def square(kernel: Axes) -> Axes:
@@ -71,13 +69,13 @@ def longer(kernel: Axes, *, axes: Sequence[int]) -> Axes:
     return tuple(k + 2 if a in along and k > 1 else k for a, k in enumerate(kernel))
 
 
-def directed(axis: int, middle: Path = square) -> Branch:
-    """The kernels of a branch along an axis (Table I): (3, 1), (3, 3) and (5, 3) for the vertical."""
+def directed(axis: int, middle: Path = square) -> Paths:
+    """The paths of a branch along an axis (Table I): (3, 1), (3, 3) and (5, 3) for the vertical."""
     return partial(strip, axis=axis), middle, partial(longer, axes=[axis])
 
 
 DEPTH, HEIGHT, WIDTH = -3, -2, -1
-SQUARES: Branch = (square, partial(longer, axes=[HEIGHT, WIDTH]))
+SQUARES: Paths = (square, partial(longer, axes=[HEIGHT, WIDTH]))
 
 
 class BranchedUNet(SegmentationNetwork):
@@ -106,13 +104,13 @@ class BranchedUNet(SegmentationNetwork):
         stages = tuple(range(topology.last if supervision == "nnunet" else 1))
         super().__init__(topology, branch_stages=stages, deep_supervision=deep_supervision)
         self.encoder = encoder
-        widths, last, n_branches = topology.features_per_stage, topology.last, len(encoder.branches)
-        # UCRB i + 1 ends at the width of stage i, UCRB 0 at half of that of stage 0
+        widths, last, n_branches = topology.features_per_stage, topology.last, encoder.n_branches
+        # Table I: UCRB1 ends at 16 channels, half of the first stage's 32, UCRB2 at 32, ..., UCRB5 at 256
         joined = [max(widths[0] // 2, 1), *widths[:last]]
         below = [*joined[1:last], widths[last]]
         self.ucrbs = nn.ModuleList()
         for i in range(last):
-            kernel = topology.kernel_sizes[i] if decoder_kernel == 3 else point(topology.kernel_sizes[i])
+            kernel = topology.kernel_sizes[i] if decoder_kernel == 3 else (1,) * topology.dim
             # v, what is below, h: as in the authors' code
             channels = [widths[i], below[i], *[widths[i]] * (n_branches - 1)]
             first = FusionConv(channels, joined[i], kernel, topology, interpolation="linear", fusion=fusion)
@@ -162,7 +160,7 @@ class CrosslinkNet(BranchedUNet):
             raise ValueError(f"branches={branches}: a third branch needs a third axis; give 2, or a 3D configuration")
         if released and branches != 2:
             raise ValueError(f"released=True with branches={branches}: the authors' code has 2; leave one of them out")
-        paths = [directed(HEIGHT), directed(WIDTH, point if released else square), directed(DEPTH)][:branches]
+        paths = [directed(HEIGHT), directed(WIDTH, None if released else square), directed(DEPTH)][:branches]
         super().__init__(
             BranchedEncoder(input_channels, topology, paths, shared=released),
             num_classes,
@@ -186,7 +184,7 @@ class CrosslinkNet(BranchedUNet):
 class Ablation(BranchedUNet):
     """A network of Table III, without attention: as Crosslink-Net but for the encoder's branches."""
 
-    branches: ClassVar[tuple[Branch, ...]]
+    branches: ClassVar[tuple[Paths, ...]]
 
     def __init__(
         self,
@@ -230,7 +228,7 @@ class SquareCrosslink(Ablation):
 class Double2SingleNet(Ablation):
     """One branch of all kernels: the vertical's and the horizontal's, 3 x 3 and 1 x 1."""
 
-    branches: ClassVar = ((*directed(HEIGHT), *directed(WIDTH, point)),)
+    branches: ClassVar = ((*directed(HEIGHT), *directed(WIDTH, None)),)
 
 
 class BranchedEncoder(nn.Module):
@@ -241,11 +239,11 @@ class BranchedEncoder(nn.Module):
     """
 
     def __init__(
-        self, input_channels: int, topology: Topology, branches: Sequence[Branch], *, shared: bool = False
+        self, input_channels: int, topology: Topology, branches: Sequence[Paths], *, shared: bool = False
     ) -> None:
         super().__init__()
         self.topology = topology
-        self.branches = tuple(branches)
+        self.n_branches = len(branches)
         widths, last = topology.features_per_stage, topology.last
         self.pools = nn.ModuleList(topology.max_pool(i) for i in range(1, topology.n_stages))
         self.stages = nn.ModuleList(
@@ -258,7 +256,7 @@ class BranchedEncoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[list[list[Tensor]], Tensor]:
         """Image `(B, C, *spatial)` to features of the branches a stage, highest resolution first, and the center's."""
         features: list[list[Tensor]] = []
-        branches = [x] * len(self.branches)
+        branches = [x] * self.n_branches
         for stage, pool in zip(self.stages, self.pools, strict=True):
             features.append(stage(branches))
             branches = [pool(branch) for branch in features[-1]]
@@ -272,16 +270,15 @@ class BranchedStage(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, stage: int, topology: Topology, branches: Sequence[Branch], *, shared: bool
+        self, in_channels: int, stage: int, topology: Topology, branches: Sequence[Paths], *, shared: bool
     ) -> None:
         super().__init__()
         width, kernel = topology.features_per_stage[stage], topology.kernel_sizes[stage]
         self.paths = nn.ModuleList(
-            Paths(make_path(in_channels, width, path(kernel), topology, plain=path is point) for path in branch)
-            for branch in branches
+            ParallelPaths(make_path(in_channels, width, path, kernel, topology) for path in paths) for paths in branches
         )
         self.joins = nn.ModuleList(
-            Join(in_channels, len(branch) * width, width, topology) for branch in branches[: 1 if shared else None]
+            Join(in_channels, len(paths) * width, width, topology) for paths in branches[: 1 if shared else None]
         )
 
     def forward(self, branches: Sequence[Tensor]) -> list[Tensor]:
@@ -290,7 +287,7 @@ class BranchedStage(nn.Module):
         return [join(x, paths(x)) for join, paths, x in zip(joins, self.paths, branches, strict=True)]
 
 
-class Paths(nn.ModuleList):
+class ParallelPaths(nn.ModuleList):
     """cat(path_0(x), ..., path_k(x))."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -303,9 +300,8 @@ class Join(nn.Module):
 
     def __init__(self, in_channels: int, joined_channels: int, width: int, topology: Topology) -> None:
         super().__init__()
-        kernel = (1,) * topology.dim
-        self.fuse = make_path(joined_channels, width, kernel, topology, plain=True)
-        self.residual = make_path(in_channels, width, kernel, topology, plain=True)
+        self.fuse = plain_conv(joined_channels, width, topology)
+        self.residual = plain_conv(in_channels, width, topology)
         nonlin = nn.Identity if topology.nonlin is None else topology.nonlin
         self.nonlin = nonlin(**(topology.nonlin_kwargs or {}))
 
@@ -315,12 +311,15 @@ class Join(nn.Module):
 
 
 class RConv(nn.Module):
-    """Table I's RConv2d: y + conv(conv(y)), y the first convolution's result, with nothing after the sum."""
+    """Table I's RConv2d, "three consecutive convolution operations with a residual connection": y + conv(conv(y)).
+
+    y is the first convolution's result, and nothing follows the sum, as in the authors' code.
+    """
 
     def __init__(self, first: nn.Module, width: int, inner: int, kernel: Axes, topology: Topology) -> None:
         super().__init__()
         self.first = ConvNormAct(first, width, topology)
-        self.rest = nn.Sequential(
+        self.second_and_third = nn.Sequential(
             ConvNormAct(topology.conv(width, inner, kernel), inner, topology),
             ConvNormAct(topology.conv(inner, width, kernel), width, topology),
         )
@@ -328,15 +327,21 @@ class RConv(nn.Module):
     def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
         """What the first convolution takes to `(B, width, *spatial)`."""
         y = self.first(x)
-        return y + self.rest(y)
+        return y + self.second_and_third(y)
 
 
-def make_path(in_channels: int, width: int, kernel: Axes, topology: Topology, *, plain: bool) -> nn.Module:
-    """An RConv of a kernel, or one plain convolution, normalised but not activated."""
-    conv = topology.conv(in_channels, width, kernel)
-    if plain:
-        return ConvNormAct(conv, width, topology, nonlin=nn.Identity())
-    return RConv(conv, width, max(width // 2, 1), kernel, topology)
+def make_path(in_channels: int, width: int, path: Path, kernel: Axes, topology: Topology) -> nn.Module:
+    """An RConv of the path's kernel, half as wide inside, or a plain convolution."""
+    if path is None:
+        return plain_conv(in_channels, width, topology)
+    conv = topology.conv(in_channels, width, path(kernel))
+    return RConv(conv, width, max(width // 2, 1), path(kernel), topology)
+
+
+def plain_conv(in_channels: int, width: int, topology: Topology) -> nn.Module:
+    """A 1 x 1 convolution, normalised but not activated."""
+    conv = topology.conv(in_channels, width, (1,) * topology.dim)
+    return ConvNormAct(conv, width, topology, nonlin=nn.Identity())
 
 
 def attention_head(stage: int, topology: Topology) -> nn.Module:

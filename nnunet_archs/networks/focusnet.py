@@ -19,7 +19,9 @@ Where this departs from the paper or settles what it leaves open:
   before F.
 - A block that changes the width works inside at that of its input. Its 4 groups of a quarter each come back to it with
   "twice the number of filters" (section 2.1).
-- Squeeze-and-excitation reduces to a sixteenth, at least 4 channels: the paper names no ratio.
+- Squeeze-and-excitation reduces to a sixteenth, at least 4 channels: the paper names no ratio. It squeezes what the
+  last convolution of a block gives, and scales what normalisation makes of it: after an instance norm, which takes
+  every channel to the same mean, there would be nothing to squeeze.
 - Dropout of 0.5 acts on single values of the bottleneck: the paper names the place alone.
 - The sigmoids before the fusion are kept, also where classes exclude each other. F is returned as logits.
 - Outputs are computed at their own resolution and then repeated, not on repeated features: the same function.
@@ -160,9 +162,10 @@ class DecoderStage(nn.Module):
 
 
 class ResGA(nn.Module):
-    """Residual group attention (Fig. 2): lrelu(shortcut(x) + SE(norm(conv(cat(pair(g_1, g_2), pair(g_3, g_4)))))).
+    """Residual group attention (Fig. 2): lrelu(shortcut(x) + norm(y) * gate(y)), the gate squeeze and excitation.
 
-    The groups g_1..g_4 are a convolution of x, cut in four. Every convolution here has kernel 1.
+    y = conv(cat(pair(g_1, g_2), pair(g_3, g_4))), and the groups g_1..g_4 are a convolution of x, cut in four. Every
+    convolution here has kernel 1.
     """
 
     def __init__(self, in_channels: int, out_channels: int, topology: Topology, stage: int, *, block: Block) -> None:
@@ -172,11 +175,10 @@ class ResGA(nn.Module):
             GroupPair(in_channels // GROUPS, topology, topology.kernel_sizes[stage], block=block)
             for _ in range(GROUPS // 2)
         )
-        self.embedding = linear_block(topology, in_channels, out_channels)
+        self.embedding = pointwise(topology, in_channels, out_channels)
+        self.norm = ConvNormAct(nn.Identity(), out_channels, topology, nonlin=nn.Identity())
         self.excite = (
-            SqueezeExcite(out_channels, max(out_channels // 16, 4), topology, bias=False)
-            if block == "text"
-            else nn.Identity()
+            SqueezeExcite(out_channels, max(out_channels // 16, 4), topology, bias=False) if block == "text" else None
         )
         self.shortcut = (
             nn.Identity() if in_channels == out_channels else linear_block(topology, in_channels, out_channels)
@@ -189,7 +191,11 @@ class ResGA(nn.Module):
         joined = torch.cat(
             [pair(a, o) for pair, a, o in zip(self.pairs, groups[::2], groups[1::2], strict=True)], dim=1
         )
-        return self.nonlin(self.shortcut(x) + self.excite(self.embedding(joined)))
+        embedded = self.embedding(joined)
+        features = self.norm(embedded)
+        if self.excite is not None:
+            features = features * self.excite.gate(embedded)
+        return self.nonlin(self.shortcut(x) + features)
 
 
 class GroupPair(nn.Module):
@@ -231,7 +237,7 @@ class NormActConv(nn.Sequential):
 
 
 class ScaleFusion(nn.Module):
-    """F = conv(lrelu(norm(conv(cat(up(sigmoid(z_i))))))), kernels of 1, 32 channels between (section 2)."""
+    """F = conv(lrelu(norm(conv(cat(up(sigmoid(z_i))))))) (section 2); kernels of 1 and 32 channels are the authors'."""
 
     def __init__(self, n_scales: int, num_classes: int, topology: Topology, *, fusion: Fusion) -> None:
         super().__init__()

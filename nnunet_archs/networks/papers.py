@@ -176,7 +176,7 @@ FOCUSNET = Paper(
     readings=(
         Reading(
             point="Widths",
-            stated="32-64-128-192-256, at 7.80M",
+            stated="32-64-128-192-256, at 7.80 x 10^8 (10^6 must be meant)",
             built="these (3.29M); `_L` and `_released` have those of the code",
             released="48-96-156-256-512, which gives the 7.80M",
         ),
@@ -206,8 +206,8 @@ FOCUSNET = Paper(
         ),
         Reading(
             point="Supervision",
-            stated="the fused output",
-            built="the same; with `_DS` or `_DiceCE` the stages' outputs too",
+            stated="not said; one output is drawn",
+            built="the fused output; with `_DS` or `_DiceCE` the stages' outputs too",
             released="the fused output",
         ),
         Reading(
@@ -229,9 +229,27 @@ FOCUSNET = Paper(
             released="called, and absent",
         ),
         Reading(
+            point="Squeeze and excitation behind a normalisation",
+            stated="the order is 1x1 convolution, squeeze and excitation, sum",
+            built="squeezes before the normalisation, which may be an instance norm, and scales behind it",
+            released="none",
+        ),
+        Reading(
+            point="Light network of Table 3",
+            stated="1.84, widths not given",
+            built="`_S`: 16-32-64-128-256 with the code's block has that size",
+            released="none",
+        ),
+        Reading(
+            point="Optimiser",
+            stated="a learning rate schedule for each network",
+            built="nnU-Net's",
+            released="Adam, the rate lowered in steps",
+        ),
+        Reading(
             point="FLOPs of Tables 2 and 3",
             stated="15.64 and 0.98, of the order of 10^8",
-            built="not compared: they are close to twice the parameters, and no count of compute",
+            built="not compared: twice the parameters in Table 2, about half in Table 3, and no count of compute",
             released="a profiler's count without a batch size",
         ),
     ),
@@ -263,10 +281,28 @@ CROSSLINK = Paper(
             released="3x3",
         ),
         Reading(
+            point="Between encoder and decoder",
+            stated="not said",
+            built="a 1x1 convolution joins the branches after the fifth pooling: the plan's last stage",
+            released="the same",
+        ),
+        Reading(
+            point="Dice, Eq. 4",
+            stated="a smooth factor below the fraction alone, no value",
+            built="1, above it too",
+            released="1",
+        ),
+        Reading(
+            point="Supervision",
+            stated="the output",
+            built="the same; with `_DS` or `_DiceCE` every stage of the decoder",
+            released="the output",
+        ),
+        Reading(
             point="Width inside a residual convolution",
             stated="not said",
-            built="half",
-            released="half",
+            built="half in the encoder, all in the decoder",
+            released="the same",
         ),
         Reading(
             point="Attention maps",
@@ -289,7 +325,7 @@ CROSSLINK = Paper(
         ),
         Reading(
             point="Several classes",
-            stated="one network a target",
+            stated="Table VI; which map the attention then has is not said",
             built="one attention map, of all foreground",
             released="",
         ),

@@ -59,7 +59,8 @@ def paths(net: nn.Module, stage: int) -> list[list[tuple[int, ...]]]:
         name: conv.kernel_size for name, conv in branches.named_modules() if isinstance(conv, nn.Conv2d | nn.Conv3d)
     }
     first = [
-        [name for name in kernels if name.startswith(f"{k}.") and "rest" not in name] for k in range(len(branches))
+        [name for name in kernels if name.startswith(f"{k}.") and "second_and_third" not in name]
+        for k in range(len(branches))
     ]
     return [[kernels[name] for name in names] for names in first]
 

@@ -94,13 +94,26 @@ def test_block_is_that_of_figure_2(block: Any, out_channels: int) -> None:
 
     x = torch.randn(2, 8, 5, 6, dtype=torch.float64)
     g1, g2, g3, g4 = conv(x, "split").split(2, dim=1)
-    m = batch_norm(conv(torch.cat([pair(g1, g2, "pairs.0"), pair(g3, g4, "pairs.1")], 1), "embedding.conv"))
+    y = conv(torch.cat([pair(g1, g2, "pairs.0"), pair(g3, g4, "pairs.1")], 1), "embedding")
+    m = batch_norm(y)
     if block == "text":
-        hidden = torch.einsum("oi,bi->bo", w["excite.gate.0.weight"][:, :, 0, 0], m.mean((2, 3))).clamp(min=0)
-        gate = torch.einsum("oi,bi->bo", w["excite.gate.2.weight"][:, :, 0, 0], hidden).sigmoid()
+        hidden = torch.einsum("oi,bi->bo", w["excite.weigh.0.weight"][:, :, 0, 0], y.mean((2, 3))).clamp(min=0)
+        gate = torch.einsum("oi,bi->bo", w["excite.weigh.2.weight"][:, :, 0, 0], hidden).sigmoid()
         m = m * gate[:, :, None, None]
     shortcut = x if out_channels == 8 else batch_norm(conv(x, "shortcut.conv"))
     torch.testing.assert_close(res_ga(x), lrelu(shortcut + m))
+
+
+def test_gate_sees_the_image_also_behind_an_instance_norm() -> None:
+    torch.manual_seed(0)
+    kwargs = {**topology(2, [1, 2], [8, 8]), "norm_op": nn.InstanceNorm2d, "norm_op_kwargs": {"affine": True}}
+    res_ga = ResGA(8, 8, Topology(**kwargs), 0, block="text").double()
+    seen: list[Tensor] = []
+    res_ga.excite.weigh.register_forward_hook(lambda *args: seen.append(args[-1]))
+    res_ga(torch.randn(2, 8, 5, 6, dtype=torch.float64)).square().sum().backward()
+    # a mean taken behind the norm would be the same to rounding, 1e-16
+    assert (seen[0][0] - seen[0][1]).abs().max() > 1e-5
+    assert all(parameter.grad.abs().max() > 1e-5 for parameter in res_ga.excite.parameters())
 
 
 @pytest.mark.parametrize("block", ["text", "released"])

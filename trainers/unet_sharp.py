@@ -44,7 +44,7 @@ class PrunableTrainer(HybridTrainer):
     of a trained network by `nnunet-archs prune` (embedded training), and cannot be trained.
     """
 
-    options = (
+    options: ClassVar[tuple[Option, ...]] = (
         Option(
             spelling="L<N>",
             meaning="the network pruned to level N, trained on its own",

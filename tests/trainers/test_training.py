@@ -28,7 +28,7 @@ NAMES = [
     "CAggNetTrainer",
     "FocusNetPlusPlusTrainer_DS",
     "ImprovedSkipUNetTrainer",
-    "ImprovedSkipUNetTrainer_CE_DS",
+    "ImprovedSkipUNetTrainer_CE",
     "PlainConvUNetTrainer",
 ]
 # outputs on a plan of three stages
@@ -55,7 +55,7 @@ def test_loss_falls_on_one_batch(name: str, target: str, n_axes: int) -> None:
     batch = make_batch(trainer)
     losses = train(trainer, batch, 12)
     assert np.isfinite(losses).all()
-    assert max(losses[-2:]) < 0.95 * losses[0]
+    assert max(losses[-2:]) < 0.97 * losses[0]
     gradients = {key: parameter.grad for key, parameter in trainer.network.named_parameters()}
     untouched = [key for key, gradient in gradients.items() if gradient is None]
     # nnU-Net's own supervision leaves the output of the lowest resolution out: one head, weight and bias
@@ -104,7 +104,7 @@ def test_every_output_has_a_target_of_its_size(name: str, n_axes: int) -> None:
     trainer = make_trainer(name, make_plans(n_axes))
     batch = make_batch(trainer)
     outputs = trainer.network(batch["data"])
-    if name.endswith("_noDS"):
+    if not trainer.enable_deep_supervision:
         assert isinstance(outputs, torch.Tensor)
         assert outputs.shape[2:] == batch["target"].shape[2:]
         return

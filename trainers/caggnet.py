@@ -45,9 +45,9 @@ class CAggNetTrainer(PaperTrainer):
 
     @override
     def configure_optimizers(self) -> tuple[optim.Optimizer, PolyLRScheduler]:
-        """The paper's Adam of rate 1e-3 (section IV), but with nnU-Net's loss, which has nnU-Net's optimiser.
+        """The paper's Adam of rate 1e-3 (section IV), with nnU-Net's decay; `_DiceCE` keeps nnU-Net's SGD.
 
-        The focal loss is small: nnU-Net's SGD leaves the network at the background.
+        The focal loss is small: SGD leaves the network at the background.
         """
         if self.recipe == "nnunet":
             return super().configure_optimizers()

@@ -2,7 +2,7 @@
 
 Figure 3: on the triangular grid of UNet++ every node joins its three neighbours (`grid.py`). Figure 4, Eqs. 1 and 2:
 the crossing aggregation module (CAM), which is such a node. Figure 5 and section III.C: the weighted aggregation module
-(WAM), which joins the last node of every stage from the bottom up and gives the output.
+(WAM), which joins the last node of every stage but the deepest, from the bottom up, and gives the output.
 
 Where this departs from the paper or settles what it leaves open:
 
@@ -13,7 +13,7 @@ Where this departs from the paper or settles what it leaves open:
 - The WAM concatenates, and gates every stage, as the text says; `wam="add"` is the authors' code, which adds, and
   leaves stage 0 without a gate.
 - Down-sampling is max pooling, up-sampling a transposed convolution, both by the stage's stride (their code).
-- Supervised at every stage of the WAM: its "output of each layer". The paper does not say where its loss is taken.
+- Supervised at every stage of the WAM, by choice: the paper draws one output, and does not say where its loss is taken.
 - Widths, normalisation and activation are the plan's; the paper has BatchNorm and ReLU, and states no widths.
 """
 
@@ -40,6 +40,8 @@ Aggregation = Literal["concat", "add"]
 
 class CAggNet(SegmentationNetwork):
     """CAggNet (Figure 3), its output and, unless `supervision` is "none", those of the stages below from the WAM.
+
+    `fusion` has nothing to upsample here: it decides whether the neighbours are concatenated.
 
     Raises:
         ValueError: for an option that does not exist, or a topology that cannot work.
@@ -83,6 +85,7 @@ class CrossingAggregation(nn.Module):
         width, kernel = widths[stage], topology.kernel_sizes[stage]
         self.down = topology.max_pool(stage)
         self.up = topology.transposed_conv(widths[stage + 1], width, stage + 1)
+        # the nodes to the left and above as they are, the one below brought to this stage's width
         channels = [*(widths[i] for i, _ in sources[:-1]), width]
         self.convs = ConvStack(FusionConv(channels, width, kernel, topology, fusion=fusion), width, kernel, topology)
 
@@ -93,7 +96,7 @@ class CrossingAggregation(nn.Module):
 
 
 class WeightedAggregation(nn.Module):
-    """WAM (section III.C): P[i] = cat(WAB(L[i]), US(P[i+1])), L[i] the last node of stage i, from the bottom up.
+    """WAM (section III.C): P[i] = cat(WAB(X[i, L-i]), US(P[i+1])), from the bottom up.
 
     The block WAB (Figure 5) weighs channels by the mean of each: squeeze and excitation without reduction.
     """
@@ -113,10 +116,10 @@ class WeightedAggregation(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """L[i], `(B, C_i, *spatial_i)`, to P[i] of the same size, both from the highest resolution down."""
+        """X[i, L-i], `(B, C_i, *spatial_i)`, to P[i] of the same size, both from the highest resolution down."""
         gated = [gate(x) for gate, x in zip(self.gates, features, strict=True)]
         p = gated[-1:]
         for x, up in zip(reversed(gated[:-1]), reversed(self.ups), strict=True):
-            above = up(p[0])
-            p.insert(0, torch.cat([x, above], dim=1) if self.concatenates else x + above)
+            below = up(p[0])
+            p.insert(0, torch.cat([x, below], dim=1) if self.concatenates else x + below)
         return p

@@ -4,20 +4,22 @@ Jing Di, Shuai Ma, Jing Lian, Guodong Wang: "A U-Net Network Model for Medical I
 Connections".
 
 Section III.A: the skip connection leaves an encoder stage after its first convolution, not its second, which pooling
-takes. "Ours1" also joins both convolutions of the fifth stage before it is upsampled; "Ours2" does not. Upsampling is a
-transposed convolution, which halves the channels.
+takes. "Ours1" also joins both convolutions of the fifth stage before it is upsampled; "Ours2" does not.
 
 Where this departs from the paper or settles what it leaves open:
 
-- The first convolution's result is taken after its activation, and joined where U-Net joins it: with the transposed
-  convolution's result, before the decoder's first convolution.
-- The prose swaps Ours1 and Ours2 relative to the legend of the table; the counts confirm the legend.
-- Dropout is "added after the convolution", at a rate and in layers unstated: here 0.1 after every convolution, before
-  the normalisation as in nnU-Net; a plan that has a dropout of its own keeps that.
+- Upsampling is a transposed convolution to the width of the stage above, which the sizes of Table 2 ask for.
+- The first convolution's result is taken after its activation, and joined where U-Net joins it: with what comes from
+  below, before the decoder's first convolution.
+- Part of the prose swaps Ours1 and Ours2; Table 2's legend is followed, which its sizes confirm.
+- Dropout is "added after the convolution", at a rate and in layers unstated: here of whole channels, 0.1, after every
+  convolution and before the normalisation as in nnU-Net. A plan that has a dropout of its own keeps that. The classical
+  U-Net has none.
 - The fifth stage is the plan's last.
-- Normalisation and activation are the plan's; the paper has BatchNorm and ReLU. Its classical U-Net has the size of one
-  without normalisation; the one here has the plan's, so that the skip is all that differs.
+- Normalisation and activation are the plan's. The paper names neither; the improved networks have the size of ones with
+  BatchNorm, its classical U-Net that of one without. The one here has the plan's too.
 - Two convolutions a stage, whatever a plan for another network says.
+- `supervision="paper"` is the output alone.
 """
 
 from __future__ import annotations
@@ -38,16 +40,18 @@ from .heads import Heads
 from .topology import Topology, TopologyKwargs
 
 
-class ImprovedSkipUNet(SegmentationNetwork):
-    """U-Net whose skip connections leave after the first convolution of a stage ("Ours2").
+class ClassicalUNet(SegmentationNetwork):
+    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with transposed convolutions.
+
+    `fusion` has nothing to upsample here: it decides whether the skip connection is concatenated.
 
     Raises:
         ValueError: for an option that does not exist, or a topology that cannot work.
     """
 
-    skip: ClassVar[int] = 0  # the convolution of a stage from which its skip connection leaves
+    skip: ClassVar[int] = 1  # the convolution of a stage from which its skip connection leaves
     bottom: ClassVar[tuple[int, ...]] = (1,)  # those of the last stage that are upsampled
-    dropout: ClassVar[float] = 0.1
+    dropout: ClassVar[float] = 0.0
 
     def __init__(
         self,
@@ -74,11 +78,18 @@ class ImprovedSkipUNet(SegmentationNetwork):
 
     def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits of the decoder's stages, or of the full resolution alone."""
-        *convs, bottom = self.encoder.both(x)
-        decoded = [torch.cat([bottom[i] for i in self.bottom], dim=1)]
+        *convs, deepest = self.encoder.both(x)
+        decoded = [torch.cat([deepest[i] for i in self.bottom], dim=1)]
         for stage, both in zip(reversed(self.stages), reversed(convs), strict=True):
             decoded.insert(0, stage(decoded[0], both[self.skip]))
         return self.heads(decoded if self.deep_supervision else decoded[:1])
+
+
+class ImprovedSkipUNet(ClassicalUNet):
+    """U-Net whose skip connections leave after the first convolution of a stage ("Ours2")."""
+
+    skip: ClassVar = 0
+    dropout: ClassVar = 0.1
 
 
 class ImprovedSkipConcatUNet(ImprovedSkipUNet):
@@ -87,15 +98,8 @@ class ImprovedSkipConcatUNet(ImprovedSkipUNet):
     bottom: ClassVar = (0, 1)
 
 
-class ClassicalUNet(ImprovedSkipUNet):
-    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with transposed convolutions, without dropout."""
-
-    skip: ClassVar = 1
-    dropout: ClassVar = 0.0
-
-
 class DecoderStage(nn.Module):
-    """f²(cat(up(x), skip)), up a transposed convolution out of the stage below."""
+    """f²(cat(skip, up(x))), up a transposed convolution out of the stage below."""
 
     def __init__(self, in_channels: int, stage: int, topology: Topology, *, fusion: Fusion) -> None:
         super().__init__()
@@ -105,4 +109,4 @@ class DecoderStage(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Features of the stage below and the skip connection's to `(B, width, *spatial)` at this stage."""
-        return self.convs([self.up(x), skip])
+        return self.convs([skip, self.up(x)])

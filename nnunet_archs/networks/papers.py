@@ -136,22 +136,28 @@ CAGGNET = Paper(
             point="What the module adds",
             stated='text: "stage N-1", which has another shape; Eq. 2: X[i, j-1]',
             built="X[i, j-1]",
-            released="X[i, j-1] in two of its three models",
+            released="X[i, j-1], or nothing, by model",
         ),
         Reading(point="Convolutions a node", stated="two", built="two", released="two or three, by model"),
         Reading(
             point="Weighted aggregation",
-            stated="concatenates; gates every stage",
-            built='the same; `wam="add"` is the released form',
+            stated="concatenates; gates the last layer of different scales",
+            built='the same, every scale; `wam="add"` is the other form',
             released="adds; no gate at stage 0",
         ),
         Reading(
             point="Supervision",
-            stated="not said",
-            built="every stage of the weighted aggregation, equal weights",
+            stated="not said; one output is drawn",
+            built="every stage of the weighted aggregation, equal weights; `_noDS` for the output alone",
             released="the output",
         ),
         Reading(point="Widths", stated="none", built="the plan's", released="64 to 1024"),
+        Reading(
+            point="Down and up",
+            stated="not said",
+            built="max pooling; transposed convolution, its kernel the stride",
+            released="the same",
+        ),
         Reading(
             point="Focal loss",
             stated="text: alpha 0.5; Table III: best with alpha 0.25, gamma 2",
@@ -359,8 +365,8 @@ IMPROVED_SKIP = Paper(
     readings=(
         Reading(
             point="Ours1 and Ours2",
-            stated="the prose swaps them relative to the tables",
-            built="the tables': Ours1 is `ImprovedSkipConcatUNet`, Ours2 `ImprovedSkipUNet`",
+            stated="part of the prose swaps them",
+            built="as in the tables: Ours1 is `ImprovedSkipConcatUNet`, Ours2 `ImprovedSkipUNet`",
         ),
         Reading(
             point="Where the skip lands",
@@ -375,17 +381,17 @@ IMPROVED_SKIP = Paper(
         Reading(
             point="Dropout",
             stated='"added after the convolution", no rate',
-            built="0.1 after every convolution, none in the classical U-Net",
+            built="0.1 of the channels after every convolution, none in the classical U-Net",
         ),
         Reading(
             point="Classical U-Net",
-            stated="7,759,521, which is without normalisation",
-            built="the plan's normalisation, so that the skip is all that differs",
+            stated="7,759,521, which is without normalisation; the improved ones have room for it",
+            built="the plan's normalisation in all",
         ),
         Reading(
             point="Loss",
-            stated="cross-entropy",
-            built="nnU-Net's, the paper's matter being the network; `_CE` for the paper's",
+            stated="cross-entropy of the output",
+            built="nnU-Net's, with its deep supervision, the paper's matter being the network; `_CE` for the paper's",
         ),
         Reading(
             point="Table 3, Ours1 on liver",

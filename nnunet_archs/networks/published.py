@@ -202,7 +202,7 @@ PUBLISHED = (
         source="",
         printed="",
         features=_WIDE,
-        note="the paper prints neither size nor widths; those of the authors' code",
+        note="the paper prints neither size nor widths; at 64 to 1024, as in the authors' code",
     ),
     Published(
         name="CAggNet (added)",

@@ -42,7 +42,8 @@ TOPOLOGIES = {
     "2d": ([1, 2, 2, 2], (16, 24)),
     "2d-anisotropic": ([[1, 1], [2, 1], [2, 2]], (8, 6)),
     "2d-2-stages": ([1, 2], (6, 8)),
-    "2d-8-stages": ([1, 2, 2, 2, 2, 2, 2, 2], (128, 256)),
+    # an axis at a time: the deepest stage is reached with an image that a test can afford
+    "2d-8-stages": ([1, [2, 1], [1, 2], [2, 1], [1, 2], [2, 1], [1, 2], 2], (16, 32)),
     "3d": ([1, 2, 2], (8, 8, 12)),
     "3d-anisotropic": ([[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2]], (4, 8, 16)),
     "3d-2-stages": ([1, 2], (4, 4, 6)),
@@ -209,7 +210,7 @@ class TestInUse:
             losses.append(loss.item())
         assert losses[-1] < 0.35 * losses[0]
 
-    @pytest.mark.parametrize("name", ["2d", "3d-anisotropic"])
+    @pytest.mark.parametrize("name", ["2d-anisotropic", "3d"])
     def test_compiles_without_graph_breaks(self, network, name):
         net, x = build(network, name, supervision="paper", deep_supervision=True)
         torch._dynamo.reset()

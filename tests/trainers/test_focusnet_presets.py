@@ -37,7 +37,7 @@ def build(name: str, plans: dict[str, Any]) -> Any:
 
 
 def is_released(network: nn.Module) -> bool:
-    return not any(key.endswith("excite.gate.0.weight") for key in network.state_dict())
+    return not any(key.endswith("excite.weigh.0.weight") for key in network.state_dict())
 
 
 @pytest.mark.parametrize(

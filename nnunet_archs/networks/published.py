@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -52,7 +53,7 @@ class Published:
     normalised: bool = True
     conv_bias: bool = True
     with_statistics: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)  # a dict has no hash
     words: str = ""
     note: str = ""
 
@@ -77,6 +78,7 @@ class Published:
         network: Any = self.network
         return cast(SegmentationNetwork, network(input_channels=self.input_channels, num_classes=1, **options))
 
+    @cache  # noqa: B019 (rows live as long as the module)
     def built_parameters(self) -> int:
         """Parameters of the network that is built here; with BatchNorm's statistics where the paper counts them."""
         with torch.device("meta"):

@@ -99,7 +99,7 @@ class PaperTrainer(nnUNetTrainer):
         return network.branch_stages
 
     @classmethod
-    def network_options(cls) -> dict[str, Any]:
+    def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         """The network's options that the trainer's name decides."""
         return {"supervision": cls.chosen_supervision()}
 
@@ -109,8 +109,8 @@ class PaperTrainer(nnUNetTrainer):
         return cls.supervision or ("nnunet" if cls.recipe == "nnunet" else "paper")
 
     @classmethod
-    def missing_in_plans(cls, n_stages: int) -> dict[str, Any]:
-        """Arguments of the network beyond the topology, for plans that were made for another network."""
+    def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        """Arguments of the network beside or in place of the topology, for plans made for another network."""
         return {}
 
     @classmethod
@@ -125,11 +125,10 @@ class PaperTrainer(nnUNetTrainer):
         """The network: from the plan's arguments where the plan names this class, else from its topology alone."""
         kwargs = configuration_manager.network_arch_init_kwargs
         if pydoc.locate(configuration_manager.network_arch_class_name) is not cls.network_class:
-            n_stages = len(configuration_manager.pool_op_kernel_sizes)
-            kwargs = {**topology_kwargs(configuration_manager), **cls.missing_in_plans(n_stages)}
+            kwargs = {**topology_kwargs(configuration_manager), **cls.missing_in_plans(configuration_manager)}
         network: nn.Module = get_network_from_plans(
             f"{cls.network_class.__module__}.{cls.network_class.__qualname__}",
-            {**kwargs, **cls.network_options()},
+            {**kwargs, **cls.network_options(configuration_manager)},
             [key for key in configuration_manager.network_arch_init_kwargs_req_import if key in kwargs],
             num_input_channels,
             num_output_channels,

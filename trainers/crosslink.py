@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 from typing_extensions import override
 
@@ -51,10 +52,10 @@ class CrosslinkNetTrainer(PaperTrainer):
 
     @classmethod
     @override
-    def network_options(cls) -> dict[str, Any]:
+    def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         attention = cls.recipe == "paper"
         own = {"attention": attention, "branches": cls.branches, "released": cls.released}
-        return {**super().network_options(), **own}
+        return {**super().network_options(configuration), **own}
 
     @override
     def _build_loss(self) -> nn.Module:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pydoc
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch import nn
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from typing_extensions import override
 
 from nnunet_archs.losses import AdaptiveLogHybridLoss
@@ -26,10 +24,11 @@ class Preset:
     block: Block
     meaning: str
 
-    def features_per_stage(self, n_stages: int, dim: int) -> list[int]:
-        """Features of `n_stages` stages, at most 320 in 3D, as nnU-Net's planner has them."""
-        features = [*self.features, *[self.features[-1]] * n_stages][:n_stages]
-        return [min(f, 320) for f in features] if dim == 3 else features
+    def features_per_stage(self, configuration: ConfigurationManager) -> list[int]:
+        """Features of a plan's stages, at most 320 in 3D, as nnU-Net's planner has them."""
+        strides = configuration.pool_op_kernel_sizes
+        features = [*self.features, *[self.features[-1]] * len(strides)][: len(strides)]
+        return [min(f, 320) for f in features] if len(strides[0]) == 3 else features
 
 
 PRESETS = {
@@ -68,36 +67,15 @@ class FocusNetPlusPlusTrainer(PaperTrainer):
 
     @classmethod
     @override
-    def network_options(cls) -> dict[str, Any]:
-        options = super().network_options()
+    def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        options = super().network_options(configuration)
         if cls.preset is None:
             return options
-        return {**options, "block": PRESETS[cls.preset].block, "stem": 32}
+        preset = PRESETS[cls.preset]
+        features = preset.features_per_stage(configuration)
+        return {**options, "features_per_stage": features, "block": preset.block, "stem": 32}
 
     @classmethod
     @override
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
-    ) -> nn.Module:
-        planned = pydoc.locate(configuration_manager.network_arch_class_name) is cls.network_class
-        if cls.preset is not None or not planned:
-            configuration_manager = with_features(configuration_manager, PRESETS[cls.preset or "text"])
-        return super().build_network_architecture(
-            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
-        )
-
-
-def with_features(configuration: ConfigurationManager, preset: Preset) -> ConfigurationManager:
-    """A copy of a plan's configuration with the features of a preset."""
-    architecture = configuration.configuration["architecture"]
-    strides = configuration.pool_op_kernel_sizes
-    features = preset.features_per_stage(len(strides), len(strides[0]))
-    kwargs = {**architecture["arch_kwargs"], "features_per_stage": features}
-    return ConfigurationManager(
-        {**configuration.configuration, "architecture": {**architecture, "arch_kwargs": kwargs}}
-    )
+    def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        return {"features_per_stage": PRESETS["text"].features_per_stage(configuration)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_archs.networks.contract import Supervision
@@ -19,7 +20,7 @@ class BaselineTrainer(PaperTrainer):
     supervision: ClassVar[Supervision | None] = "nnunet"
 
     @classmethod
-    def network_options(cls) -> dict[str, Any]:
+    def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         """None: a plan that names the network decides all of it."""
         return {}
 
@@ -41,8 +42,9 @@ class PlainConvUNetTrainer(BaselineTrainer):
     network_class = PlainConvUNet
 
     @classmethod
-    def missing_in_plans(cls, n_stages: int) -> dict[str, Any]:
+    def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         """Convolutions a stage, as nnU-Net's ExperimentPlanner sets them."""
+        n_stages = len(configuration.pool_op_kernel_sizes)
         return {"n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": [2] * (n_stages - 1)}
 
 
@@ -52,7 +54,8 @@ class ResidualEncoderUNetTrainer(BaselineTrainer):
     network_class = ResidualEncoderUNet
 
     @classmethod
-    def missing_in_plans(cls, n_stages: int) -> dict[str, Any]:
+    def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         """Blocks a stage, as nnU-Net's ResEncUNetPlanner sets them."""
+        n_stages = len(configuration.pool_op_kernel_sizes)
         blocks = [1, 3, 4] + [6] * n_stages
         return {"n_blocks_per_stage": blocks[:n_stages], "n_conv_per_stage_decoder": [1] * (n_stages - 1)}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from nnunetv2.utilities.file_path_utilities import get_output_folder
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 from typing_extensions import override
 
@@ -113,9 +113,9 @@ class PrunableTrainer(HybridTrainer):
 
     @classmethod
     @override
-    def network_options(cls) -> dict[str, Any]:
+    def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         level = cls.pruned_to or cls.level
-        return super().network_options() | ({} if level is None else {"level": level})
+        return super().network_options(configuration) | ({} if level is None else {"level": level})
 
     @classmethod
     @override
@@ -149,8 +149,8 @@ class GuidedTrainer(PrunableTrainer):
 
     @classmethod
     @override
-    def network_options(cls) -> dict[str, Any]:
-        return {**super().network_options(), "cgm": cls.cgm}
+    def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        return {**super().network_options(configuration), "cgm": cls.cgm}
 
     @override
     def initialize(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from hand_made import LABELS, make_batch, make_dataset_json, make_plans, make_trainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
 from nnunet_archs.losses import AttentionLoss, AuxiliaryLoss, CrossEntropyLoss, CrosslinkLoss, DeepSupervisionLoss
@@ -116,8 +117,10 @@ def test_two_stages_train(option: str) -> None:
 
 
 def test_options_reach_the_network() -> None:
+    configuration = PlansManager(make_plans(2)).get_configuration("tiny")
+
     def options(name: str) -> dict[str, Any]:
-        return trainer_class(f"CrosslinkNetTrainer{name}").network_options()
+        return trainer_class(f"CrosslinkNetTrainer{name}").network_options(configuration)
 
     bare = {"supervision": "paper", "attention": True, "branches": 2, "released": False}
     assert options("") == options("_pairwise") == bare

@@ -55,6 +55,7 @@ class PaperTrainer(nnUNetTrainer):
         # nnU-Net's constructor makes folders and files: what cannot be trained has to end before it
         try:
             check_folders()
+            self.check_fold(plans, configuration, fold)
             self.branch_stages = self.check_plans(plans, configuration, dataset_json)
         except ValueError as error:
             end_command(error)
@@ -69,6 +70,14 @@ class PaperTrainer(nnUNetTrainer):
         # one output is no deep supervision, and nnU-Net's weight of it would be 0 / 0
         self.enable_deep_supervision = len(self.branch_stages) > 1
         self.progress = tqdm(disable=True)
+
+    @classmethod
+    def check_fold(cls, plans: dict[str, Any], configuration: str, fold: int) -> None:
+        """Check that a fold can be trained: nothing to check, for most trainers.
+
+        Raises:
+            ValueError: for one that cannot.
+        """
 
     @classmethod
     def check_plans(cls, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
@@ -27,7 +26,7 @@ from nnunet_archs.networks import (
 from nnunet_archs.networks.contract import Supervision
 from nnunet_archs.networks.guidance import ClassificationGuidedModule
 
-from .base import PaperTrainer, check_folders, end_command
+from .base import PaperTrainer, end_command
 from .options import Option
 
 
@@ -61,30 +60,12 @@ class PrunableTrainer(HybridTrainer):
     level: ClassVar[int | None] = None
     pruned_to: ClassVar[int | None] = None
 
-    def __init__(
-        self,
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int,
-        dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net reads the signature)
-    ) -> None:
-        try:
-            self.check_cut_out(plans, configuration, fold)
-        except ValueError as error:
-            end_command(error)
-        super().__init__(plans, configuration, fold, dataset_json, device)
-
     @classmethod
-    def check_cut_out(cls, plans: dict[str, Any], configuration: str, fold: int) -> None:
-        """Check that a pruned network is there already, for nnU-Net's `--val`.
-
-        Raises:
-            ValueError: if it is not.
-        """
+    @override
+    def check_fold(cls, plans: dict[str, Any], configuration: str, fold: int) -> None:
+        # nnU-Net's --val takes a pruned network, which has to be there already
         if cls.pruned_to is None:
             return
-        check_folders()
         manager = PlansManager(plans)
         model = (manager.dataset_name, cls.__name__, manager.plans_name, configuration)
         if not Path(get_output_folder(*model, fold), "checkpoint_final.pth").is_file():

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .target import compare
+from .target import truth_and_valid
 
 UNKNOWN = -1
 
@@ -43,11 +43,10 @@ class PresenceLoss(nn.Module):
 
     def presence(self, target: Tensor, n_channels: int) -> Tensor:
         """Whether each sample shows each foreground class or region: 1, 0 or UNKNOWN, `(B, F)`."""
-        # the target alone is of interest
-        logits = torch.zeros((), device=target.device).expand(target.shape[0], n_channels, *target.shape[2:])
-        batch = compare(logits, target, regions=self.regions, ignore_label=self.ignore_label)
-        present = batch.foreground.flatten(2).any(2)
-        if batch.valid is None:
+        shape = (target.shape[0], n_channels, *target.shape[2:])
+        truth, valid = truth_and_valid(target, shape, regions=self.regions, ignore_label=self.ignore_label)
+        present = (truth if self.regions else truth[:, 1:]).flatten(2).any(2)
+        if valid is None:
             return present.long()
-        hidden = ~batch.valid.flatten(1).all(1, keepdim=True)
+        hidden = ~valid.flatten(1).all(1, keepdim=True)
         return present.long().masked_fill(~present & hidden, UNKNOWN)

@@ -11,6 +11,7 @@ nnU-Net hands a loss one of three targets:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -77,17 +78,23 @@ def compare(logits: Tensor, target: Tensor, *, regions: bool = False, ignore_lab
 
     With regions the value of `ignore_label` is of no interest, only that there is one.
     """
-    _check_shapes(logits, target, regions=regions, ignore=ignore_label is not None)
-    valid = valid_voxels(target, regions=regions, ignore_label=ignore_label)
-    if regions:
-        truth = target[:, : logits.shape[1]].bool()
-        truth = truth if valid is None else truth & valid
-    else:
-        labels = target if valid is None else target.masked_fill(~valid, 0)
-        # scatter, not a comparison with all labels: a label that has no logit raises instead of being skipped
-        truth = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, labels.long(), True)
+    truth, valid = truth_and_valid(target, logits.shape, regions=regions, ignore_label=ignore_label)
     logits = logits.float()
     return Comparison(logits if valid is None else logits.masked_fill(~valid, 0), truth, valid, regions)
+
+
+def truth_and_valid(
+    target: Tensor, shape: Sequence[int], *, regions: bool, ignore_label: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """One channel of truth a logit, for logits of shape `(B, C, *spatial)`, and `valid_voxels`, both bool."""
+    _check_shapes(shape, target, regions=regions, ignore=ignore_label is not None)
+    valid = valid_voxels(target, regions=regions, ignore_label=ignore_label)
+    if regions:
+        truth = target[:, : shape[1]].bool()
+        return truth if valid is None else truth & valid, valid
+    labels = target if valid is None else target.masked_fill(~valid, 0)
+    # scatter, not a comparison with all labels: a label that has no logit raises instead of being skipped
+    return torch.zeros(*shape, dtype=torch.bool, device=target.device).scatter_(1, labels.long(), True), valid
 
 
 def foreground_and_valid(target: Tensor, *, regions: bool, ignore_label: int | None) -> tuple[Tensor, Tensor | None]:
@@ -108,13 +115,13 @@ def valid_voxels(target: Tensor, *, regions: bool, ignore_label: int | None) -> 
     return ~target[:, -1:].bool() if regions else target != ignore_label
 
 
-def _check_shapes(logits: Tensor, target: Tensor, *, regions: bool, ignore: bool) -> None:
-    channels = logits.shape[1] + ignore if regions else 1
-    expected = (logits.shape[0], channels, *logits.shape[2:])
+def _check_shapes(shape: Sequence[int], target: Tensor, *, regions: bool, ignore: bool) -> None:
+    channels = shape[1] + ignore if regions else 1
+    expected = (shape[0], channels, *shape[2:])
     if tuple(target.shape) != expected:
         kind = "regions" if regions else "a label map"
         raise ValueError(
-            f"target of shape {tuple(target.shape)} does not fit logits of shape {tuple(logits.shape)}: "
+            f"target of shape {tuple(target.shape)} does not fit logits of shape {tuple(shape)}: "
             f"{kind} {'with' if ignore else 'without'} an ignore label must be {expected}"
         )
 

@@ -26,7 +26,7 @@ REPEATS = 5  # timed forward passes of each level
 
 def measure(model: Model, level: int, validation: Validation, device: torch.device) -> dict[str, Any]:
     """Dice, parameters and time of every level."""
-    networks = levels_of(model, next(iter(validation.cases)), device)
+    networks = levels_of(model, model.load(next(iter(validation.cases))), device)
     parameters = {known: count_parameters(network) for known, network in networks.items()}
     seconds = time_levels(networks, (1, model.input_channels, *model.configuration.patch_size), device)
     del networks
@@ -67,9 +67,8 @@ def dice_fields(dice: Mapping[str, CaseDice], whole: Mapping[str, CaseDice]) -> 
     }
 
 
-def levels_of(model: Model, fold: str, device: torch.device) -> dict[int, GridNetwork]:
-    """A fold's network at every level."""
-    checkpoint = model.load(fold)
+def levels_of(model: Model, checkpoint: Mapping[str, Any], device: torch.device) -> dict[int, GridNetwork]:
+    """A fold's network at every level, from its checkpoint."""
     return {level: model.at_level(checkpoint, level).to(device) for level in model.levels}
 
 
@@ -120,9 +119,10 @@ def validate(model: Model, validation: Validation, device: torch.device) -> dict
 
 def new_predictors(model: Model, fold: str, device: torch.device) -> dict[int, nnUNetPredictor]:
     """nnU-Net's predictor for every level of a fold, set as in its own validation."""
-    axes = model.load(fold).get("inference_allowed_mirroring_axes")
+    checkpoint = model.load(fold)
+    axes = checkpoint.get("inference_allowed_mirroring_axes")
     predictors = {}
-    for level, network in levels_of(model, fold, device).items():
+    for level, network in levels_of(model, checkpoint, device).items():
         with redirect_stdout(io.StringIO()):  # it prints what it does not do on a CPU
             predictor = nnUNetPredictor(device=device, allow_tqdm=False)
         name = model.trainer.__name__

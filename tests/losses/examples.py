@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORE = 9  # far from the labels: it must not be taken for a channel
@@ -36,3 +41,18 @@ def value_and_gradient(loss: torch.nn.Module, logits: Tensor, target: Tensor) ->
     value = loss(logits, target)
     (gradient,) = torch.autograd.grad(value, logits)
     return value.detach(), gradient
+
+
+def slopes(equations: Callable[[NDArray[Any]], float], logits: Tensor) -> dict[tuple[int, ...], float]:
+    """Finite differences of equations in float64, at three pixels of every channel of 2D logits."""
+    exact, step = logits.double().numpy(), 1e-6
+
+    def value(at: tuple[int, ...], by: float) -> float:
+        moved = exact.copy()
+        moved[at] += by
+        return equations(moved)
+
+    batch, channels = logits.shape[:2]
+    pixels = [(0, 0), (1, 3), (3, 4)]
+    places = [(b, c, y, x) for b, c, (y, x) in product(range(batch), range(channels), pixels)]
+    return {at: (value(at, step) - value(at, -step)) / (2 * step) for at in places}

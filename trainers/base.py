@@ -229,17 +229,26 @@ def topology_kwargs(configuration: ConfigurationManager) -> dict[str, Any]:
     return {field.name: kwargs[field.name] for field in fields(Topology) if field.name in kwargs}
 
 
+def read_topology(configuration: ConfigurationManager) -> Topology:
+    """The topology of a plan.
+
+    Raises:
+        ValueError: for one that cannot work.
+    """
+    kwargs = topology_kwargs(configuration)
+    for key in configuration.network_arch_init_kwargs_req_import:
+        if kwargs.get(key):
+            kwargs[key] = pydoc.locate(kwargs[key])
+    return Topology(**kwargs)
+
+
 def check_patch(configuration: ConfigurationManager, name: str) -> None:
     """Check a plan's topology and its patch, whichever network is built: nnU-Net's own check neither.
 
     Raises:
         ValueError: for a topology that cannot work, or a patch that its strides do not divide.
     """
-    kwargs = topology_kwargs(configuration)
-    for key in configuration.network_arch_init_kwargs_req_import:
-        if kwargs.get(key):
-            kwargs[key] = pydoc.locate(kwargs[key])
-    topology = Topology(**kwargs)
+    topology = read_topology(configuration)
     patch = list(configuration.patch_size)
     if len(patch) != topology.dim:
         raise ValueError(

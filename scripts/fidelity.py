@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from nnunet_archs.networks.papers import PAPERS, Paper
 from nnunet_archs.networks.published import PUBLISHED
+
+from .markdown import markdown_table
 
 HEAD = """# Fidelity
 
@@ -49,9 +50,3 @@ def _section(paper: Paper) -> str:
             markdown_table(("", "the paper states", "built here", "released code"), readings),
         ]
     )
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

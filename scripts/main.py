@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "doctor": "Check the installation: a line each, ok or what to do.",
     "prune": "Cut a level out of a trained UNet#, UNet++, V-Net# or V-Net++, and measure every level.",
     "fidelity": "Print docs/fidelity.md: what papers state, what is built, what their released code does otherwise.",
+    "benchmark": "Measure multiply-adds, memory and time of the networks, in the papers' form and in ours.",
     "demo": "Plan, train, predict and evaluate with nnU-Net's own commands, on a phantom or on your images.",
 }
 
@@ -50,7 +51,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             module = import_module(f"nnunet_archs.scripts.{name}")
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
-    return parser.parse_args(argv)
+    return parser.parse_args(argv, argparse.Namespace(argv=list(argv)))
 
 
 class _Version(argparse.Action):

@@ -1,0 +1,136 @@
+"""Multiply-adds, memory and time of a network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nnunet_archs.networks.fusion import FusionConv
+from nnunet_archs.plans.memory import kept_for_backward
+
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is known of a network and a shape of its input without running it.
+
+    Multiply-adds are those of a forward pass in training, `needed` without those on zeros of upsampling operators.
+    """
+
+    parameters: int
+    multiply_adds: int
+    needed: int
+    kept_bytes: int
+
+
+def count(build: Callable[[], nn.Module], shape: Sequence[int]) -> Counts:
+    """The counts of a network for an input `(B, C, *spatial)`, on the meta device."""
+    with torch.device("meta"):
+        network, x = build(), torch.empty(*shape)
+    with FlopCounterMode(display=False) as counter:
+        network(x)
+    multiply_adds = counter.get_total_flops() // 2
+    return Counts(
+        sum(parameter.numel() for parameter in network.parameters()),
+        multiply_adds,
+        multiply_adds - idle_multiply_adds(network, x),
+        kept_for_backward(network, shape),
+    )
+
+
+def idle_multiply_adds(network: nn.Module, x: Tensor) -> int:
+    """Multiply-adds of a forward pass that fall on zeros of the operators by which exact fusion upsamples."""
+    idle: list[int] = []
+
+    def add(conv: Any, args: Any, kwargs: Any) -> None:
+        idle.append(conv.idle_multiply_adds(*args, **kwargs))
+
+    fusions = [m for m in network.modules() if isinstance(m, FusionConv) and m.fusion == "exact"]
+    hooks = [
+        conv.register_forward_pre_hook(add, with_kwargs=True) for conv in fusions if hasattr(conv, "idle_multiply_adds")
+    ]
+    network(x)
+    for hook in hooks:
+        hook.remove()
+    return sum(idle)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a network is run; `amp` is autocast's type, None without it."""
+
+    device: torch.device
+    amp: torch.dtype | None
+    compiled: bool
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision, or nothing."""
+        return nullcontext() if self.amp is None else torch.autocast(self.device.type, self.amp)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds of a training step and of inference; the step's peak of memory on CUDA, in bytes."""
+
+    step: float
+    inference: float
+    peak: int | None
+
+
+def sample(build: Callable[[], Any], shape: Sequence[int], execution: Execution) -> Sample:
+    """Time a new network, the only one in memory, on a random input `(B, C, *spatial)`."""
+    device = execution.device
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what the network before left is of other sizes
+    with device:
+        network, x = build(), torch.randn(*shape)
+    if execution.compiled:
+        network.compile(dynamic=False)
+    optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE)
+    step, peak = measure(partial(train, network, optimizer, x, execution), device)
+    optimizer.zero_grad()
+    network.eval()
+    network.decoder.deep_supervision = False
+    inference, _ = measure(partial(infer, network, x, execution), device)
+    return Sample(step, inference, peak)
+
+
+def measure(run: Callable[[], None], device: torch.device) -> tuple[float, int | None]:
+    """Seconds that a call takes, and the peak of memory on CUDA, in bytes."""
+    if device.type != "cuda":
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started, None
+    run()  # gets the memory from the driver, which in a training happens once
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    started = time.perf_counter()
+    run()
+    torch.cuda.synchronize(device)
+    return time.perf_counter() - started, torch.cuda.max_memory_allocated(device)
+
+
+def train(network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, execution: Execution) -> None:
+    """A training step; the loss is the sum of the outputs' mean squares."""
+    optimizer.zero_grad()
+    with execution.autocast():
+        outputs = network(x)
+    losses = [y.float().square().mean() for y in (outputs if isinstance(outputs, list) else [outputs])]
+    torch.stack(losses).sum().backward()
+    optimizer.step()
+
+
+@torch.no_grad()
+def infer(network: nn.Module, x: Tensor, execution: Execution) -> None:
+    """A forward pass without gradients."""
+    with execution.autocast():
+        network(x)

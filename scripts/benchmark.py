@@ -179,7 +179,7 @@ def build(workload: Workload, network: str, form: str) -> nn.Module:
     arguments = {**workload.arguments, "deep_supervision": True}
     if network in YARDSTICKS:
         trainer: Any = YARDSTICKS[network]
-        return trainer.network_class(**arguments, **trainer.missing_in_plans(workload.topology.n_stages))
+        return trainer.network_class(**arguments, **trainer.blocks(workload.topology.n_stages))
     return NETWORKS[network](**arguments, **OPTIONS.get(network, {}), **FORMS[form], supervision="paper")
 
 

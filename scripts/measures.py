@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +18,15 @@ from nnunet_archs.networks.fusion import FusionConv
 from nnunet_archs.plans.memory import kept_for_backward
 
 LEARNING_RATE = 1e-3
+
+
+def product_flops(out: Sequence[int], a: Sequence[int], b: Sequence[int], **_: Any) -> int:
+    """Flops of `out += a @ b`, from the shapes."""
+    return 2 * math.prod(out) * a[-1]
+
+
+# torch's counter knows these only where they give a new tensor
+IN_PLACE = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), product_flops)
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ def count(build: Callable[[], nn.Module], shape: Sequence[int]) -> Counts:
     """The counts of a network for an input `(B, C, *spatial)`, on the meta device."""
     with torch.device("meta"):
         network, x = build(), torch.empty(*shape)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
         network(x)
     multiply_adds = counter.get_total_flops() // 2
     return Counts(
@@ -55,9 +65,7 @@ def idle_multiply_adds(network: nn.Module, x: Tensor) -> int:
         idle.append(conv.idle_multiply_adds(*args, **kwargs))
 
     fusions = [m for m in network.modules() if isinstance(m, FusionConv) and m.fusion == "exact"]
-    hooks = [
-        conv.register_forward_pre_hook(add, with_kwargs=True) for conv in fusions if hasattr(conv, "idle_multiply_adds")
-    ]
+    hooks = [conv.register_forward_pre_hook(add, with_kwargs=True) for conv in fusions]
     network(x)
     for hook in hooks:
         hook.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from nnunet_archs.networks import Topology
 from nnunet_archs.networks.contract import check_choice
-from nnunet_archs.networks.topology import Axes
+from nnunet_archs.networks.topology import PLANNED, Axes
 from nnunet_archs.trainers.base import check_patch, read_topology
 
 from .trained_model import read_json
@@ -38,7 +38,7 @@ class Workload:
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments of a network for it."""
-        topology = {field.name: getattr(self.topology, field.name) for field in fields(Topology)}
+        topology = {name: getattr(self.topology, name) for name in PLANNED}
         return {"input_channels": self.input_channels, "num_classes": NUM_CLASSES, **topology}
 
     def as_json(self) -> dict[str, Any]:

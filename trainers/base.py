@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pydoc
 import sys
-from dataclasses import fields
 from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
@@ -22,6 +21,7 @@ from nnunet_archs.losses import CrossEntropyLoss, DeepSupervisionLoss, Segmentat
 from nnunet_archs.losses.base import LabelKwargs
 from nnunet_archs.networks import SegmentationNetwork, Topology
 from nnunet_archs.networks.contract import Supervision
+from nnunet_archs.networks.topology import PLANNED
 
 from .options import Option
 
@@ -37,6 +37,7 @@ class PaperTrainer(nnUNetTrainer):
     paper_loss: ClassVar[type[SegmentationLoss]] = CrossEntropyLoss
     recipe: ClassVar[Literal["paper", "CE", "nnunet"]] = "paper"
     supervision: ClassVar[Supervision | None] = None  # None: that of the recipe
+    checkpoint: ClassVar[bool] = False  # where the name does not say so, a plan may
     options: ClassVar[tuple[Option, ...]] = ()
     epochs: ClassVar[int | None] = None
     iterations: ClassVar[int | None] = None
@@ -110,7 +111,7 @@ class PaperTrainer(nnUNetTrainer):
     @classmethod
     def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         """The network's options that the trainer's name decides."""
-        return {"supervision": cls.chosen_supervision()}
+        return {"supervision": cls.chosen_supervision()} | ({"checkpoint": True} if cls.checkpoint else {})
 
     @classmethod
     def chosen_supervision(cls) -> Supervision:
@@ -226,7 +227,7 @@ class PaperTrainer(nnUNetTrainer):
 def topology_kwargs(configuration: ConfigurationManager) -> dict[str, Any]:
     """The topology among the arguments that a plan gives its network, as the plan spells it."""
     kwargs = configuration.network_arch_init_kwargs
-    return {field.name: kwargs[field.name] for field in fields(Topology) if field.name in kwargs}
+    return {name: kwargs[name] for name in PLANNED if name in kwargs}
 
 
 def read_topology(configuration: ConfigurationManager) -> Topology:

@@ -12,6 +12,8 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
     nnUNetTrainerNoMirroring,
 )
 
+from nnunet_archs.networks import SegmentationNetwork
+
 from .base import PaperTrainer
 from .caggnet import CAggNetTrainer
 from .crosslink import (
@@ -105,6 +107,14 @@ OPTIONS = (
         value="none",
     ),
     Option(
+        spelling="checkpoint",
+        meaning="keep less for backward and compute it again there: half the memory or less, somewhat slower",
+        group="memory",
+        attribute="checkpoint",
+        value=True,
+        of_own_networks=True,
+    ),
+    Option(
         spelling="NoMirroring",
         meaning="no mirroring",
         group="augmentation",
@@ -172,7 +182,8 @@ def find_option(word: str, name: str, trainer: type[PaperTrainer]) -> Option:
     Raises:
         ValueError: if the trainer knows none.
     """
-    options = (*OPTIONS, *trainer.options)
+    own_network = issubclass(trainer.network_class, SegmentationNetwork)
+    options = [option for option in (*OPTIONS, *trainer.options) if own_network or not option.of_own_networks]
     for option in options:
         if option.match(word):
             return option

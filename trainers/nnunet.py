@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
@@ -25,6 +26,16 @@ class BaselineTrainer(PaperTrainer):
         return {}
 
     @classmethod
+    @abstractmethod
+    def blocks(cls, n_stages: int) -> dict[str, Any]:
+        """Blocks a stage, as nnU-Net's planner for the network sets them."""
+
+    @classmethod
+    def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        """The blocks a stage."""
+        return cls.blocks(len(configuration.pool_op_kernel_sizes))
+
+    @classmethod
     def freeze_unused(cls, network: Any) -> None:
         """Freeze the heads that the network has, but does not use without deep supervision."""
         if cls.supervision == "none":
@@ -42,9 +53,8 @@ class PlainConvUNetTrainer(BaselineTrainer):
     network_class = PlainConvUNet
 
     @classmethod
-    def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+    def blocks(cls, n_stages: int) -> dict[str, Any]:
         """Convolutions a stage, as nnU-Net's ExperimentPlanner sets them."""
-        n_stages = len(configuration.pool_op_kernel_sizes)
         return {"n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": [2] * (n_stages - 1)}
 
 
@@ -54,8 +64,7 @@ class ResidualEncoderUNetTrainer(BaselineTrainer):
     network_class = ResidualEncoderUNet
 
     @classmethod
-    def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+    def blocks(cls, n_stages: int) -> dict[str, Any]:
         """Blocks a stage, as nnU-Net's ResEncUNetPlanner sets them."""
-        n_stages = len(configuration.pool_op_kernel_sizes)
         blocks = [1, 3, 4] + [6] * n_stages
         return {"n_blocks_per_stage": blocks[:n_stages], "n_conv_per_stage_decoder": [1] * (n_stages - 1)}

@@ -14,7 +14,7 @@ class Option:
     """A word of a trainer's name: `<N>` in its spelling is a number, `<P>` one below 100, `group` what it settles.
 
     It sets an attribute of the trainer (to the number, or to `value`), or adds one of nnU-Net's own variants. One
-    `of_paper_loss` changes nothing but that.
+    `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know.
     """
 
     spelling: str
@@ -24,6 +24,7 @@ class Option:
     value: Any = None
     variant: type[nnUNetTrainer] | None = None
     of_paper_loss: bool = False
+    of_own_networks: bool = False
 
     def match(self, word: str) -> re.Match[str] | None:
         """Match of this option with a word of a name, the number as its group."""

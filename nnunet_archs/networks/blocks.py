@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 from torch import Tensor, nn
 
+from .recompute import recomputed
 from .topology import Axes, Topology
 
 
 class ConvNormAct(nn.Sequential):
     """Convolution, then dropout, normalisation and activation as the topology has them, in nnU-Net's order."""
+
+    conv: nn.Module
 
     def __init__(self, conv: nn.Module, channels: int, topology: Topology, *, nonlin: nn.Module | None = None) -> None:
         super().__init__()
@@ -22,6 +28,12 @@ class ConvNormAct(nn.Sequential):
         elif topology.nonlin is not None:
             self.add_module("nonlin", topology.nonlin(**(topology.nonlin_kwargs or {})))
 
+    def finish(self, y: Tensor) -> Tensor:
+        """What follows the convolution, whose result `(B, C, *spatial)` it takes."""
+        for module in list(self)[1:]:
+            y = module(y)
+        return y
+
 
 class ConvStack(nn.Sequential):
     """f²: the given convolution and one more, each with normalisation and activation."""
@@ -31,6 +43,23 @@ class ConvStack(nn.Sequential):
             ConvNormAct(first, channels, topology),
             ConvNormAct(topology.conv(channels, channels, kernel), channels, topology),
         )
+        self.checkpoint = topology.checkpoint
+
+    def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+        """What the first convolution takes to `(B, channels, *spatial)`."""
+        return self.both(x)[1]
+
+    def both(self, x: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The results of both convolutions; with checkpoint, of what is between them the first's alone is kept."""
+        first = cast(ConvNormAct, self[0])
+        y = first.conv(x)
+        return recomputed(self.finish, y, when=self.checkpoint)
+
+    def finish(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, from what the first convolution gives."""
+        first, second = cast("Sequence[ConvNormAct]", self)
+        x = first.finish(y)
+        return x, second(x)
 
 
 class SqueezeExcite(nn.Module):

@@ -46,6 +46,7 @@ from .blocks import ConvNormAct
 from .contract import SegmentationNetwork, Supervision, check_choice
 from .fusion import Fusion, FusionConv
 from .heads import Heads
+from .recompute import recomputed
 from .topology import Axes, Topology, TopologyKwargs
 
 # a path's kernel for the kernel of its stage; None for a plain 1 x 1 convolution
@@ -304,9 +305,14 @@ class Join(nn.Module):
         self.residual = plain_conv(in_channels, width, topology)
         nonlin = nn.Identity if topology.nonlin is None else topology.nonlin
         self.nonlin = nonlin(**(topology.nonlin_kwargs or {}))
+        self.checkpoint = topology.checkpoint
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Features `(B, C, *spatial)` and `(B, C_joined, *spatial)` to `(B, width, *spatial)`."""
+        return recomputed(self.join, x, y, when=self.checkpoint)
+
+    def join(self, x: Tensor, y: Tensor) -> Tensor:
+        """The same, all of it kept for backward."""
         return self.nonlin(self.fuse(y) + self.residual(x))
 
 
@@ -323,10 +329,16 @@ class RConv(nn.Module):
             ConvNormAct(topology.conv(width, inner, kernel), inner, topology),
             ConvNormAct(topology.conv(inner, width, kernel), width, topology),
         )
+        self.checkpoint = topology.checkpoint
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
         """What the first convolution takes to `(B, width, *spatial)`."""
-        y = self.first(x)
+        y = self.first.conv(x)
+        return recomputed(self.finish, y, when=self.checkpoint)
+
+    def finish(self, y: Tensor) -> Tensor:
+        """The same, from what the first convolution gives."""
+        y = self.first.finish(y)
         return y + self.second_and_third(y)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import ConvNormAct, ConvStack
+from .recompute import recomputed
 from .topology import Axes, Topology
 
 
@@ -36,10 +37,8 @@ class ConvEncoder(nn.Module):
         """Image `(B, C, *spatial)` to the results of both convolutions of every stage, highest resolution first."""
         features: list[tuple[Tensor, Tensor]] = []
         for pool, stage in zip(self.pools, self.stages, strict=True):
-            conv1, conv2 = cast(ConvStack, stage)
-            first = conv1(pool(x))
-            x = conv2(first)
-            features.append((first, x))
+            features.append(cast(ConvStack, stage).both(pool(x)))
+            x = features[-1][1]
         return features
 
 
@@ -83,9 +82,14 @@ class VNetStem(nn.Module):
             nonlin=nn.Identity(),
         )
         self.nonlin = nn.PReLU(width)
+        self.checkpoint = topology.checkpoint
 
     def forward(self, x: Tensor) -> Tensor:
         """Image `(B, C, *spatial)` to `(B, width, *spatial)`."""
+        return recomputed(self.residual, x, when=self.checkpoint)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """The same, all of it kept for backward."""
         repeated = torch.cat([x] * self.repeats, dim=1)[:, : self.width]
         return self.nonlin(self.conv(x) + repeated)
 

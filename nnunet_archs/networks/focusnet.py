@@ -32,6 +32,7 @@ Where this departs from the paper or settles what it leaves open:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -42,8 +43,10 @@ from typing_extensions import Unpack
 from .blocks import ConvNormAct, SqueezeExcite
 from .contract import SegmentationNetwork, Supervision, check_choice
 from .encoders import widened
-from .fusion import Fusion, FusionConv, upsample
+from .fuse import upsample
+from .fusion import Fusion, FusionConv
 from .heads import Heads
+from .recompute import recomputed
 from .topology import Axes, Conv, Topology, TopologyKwargs
 
 # the block as the paper's text has it, or as the authors' code has it
@@ -157,8 +160,7 @@ class DecoderStage(nn.Module):
 
     def forward(self, y: Tensor, skip: Tensor) -> Tensor:
         """`(B, deeper, *spatial / stride)` and the encoder's `(B, width, *spatial)` to `(B, C_out, *spatial)`."""
-        up = upsample(y, skip.shape[2:], "nearest")
-        return self.convs(self.block(up) + skip)
+        return self.convs(self.block(y, skip.shape[2:]) + skip)
 
 
 class ResGA(nn.Module):
@@ -184,9 +186,15 @@ class ResGA(nn.Module):
             nn.Identity() if in_channels == out_channels else linear_block(topology, in_channels, out_channels)
         )
         self.nonlin = nn.LeakyReLU(SLOPE, inplace=True)
+        self.checkpoint = topology.checkpoint
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features `(B, C_in, *spatial)` to `(B, C_out, *spatial)`."""
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Features `(B, C_in, *spatial)`, repeated up to `size` where that is given, to `(B, C_out, *size)`."""
+        return recomputed(partial(self.block, size=size), x, when=self.checkpoint)
+
+    def block(self, x: Tensor, *, size: Sequence[int] | None) -> Tensor:
+        """The same, all of it kept for backward."""
+        x = x if size is None else upsample(x, size, "nearest")
         groups = self.split(x).chunk(GROUPS, dim=1)
         joined = torch.cat(
             [pair(a, o) for pair, a, o in zip(self.pairs, groups[::2], groups[1::2], strict=True)], dim=1

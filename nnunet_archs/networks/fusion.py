@@ -3,11 +3,10 @@
 The papers upsample every source to the finest grid, concatenate, and convolve. Convolution is linear, and so is
 interpolation, nearest or linear, so the same function is a sum over the sources:
 
-    conv(cat(x_0, up(x_1), ..., up(x_k))) = conv_0(x_0) + fuse_1(x_1) + ... + fuse_k(x_k)
+    conv(cat(x_0, up(x_1), ..., up(x_k))) = conv_0(x_0) + conv_1(up(x_1)) + ... + conv_k(up(x_k))
 
-`fuse` applies the kernel's taps where the source is small (a convolution of kernel 1 along the upsampled axes, to
-taps x out channels), then contracts, an axis at a time, the taps and positions of that axis with the matrix "upsample,
-then shift by the tap, zeros beyond the border". Both are separable, hence this is exact, borders included.
+Here is decided how each term is computed: sources on the grid are convolved, the others fused (`fuse.py`) where that
+is cheaper, or upsampled and convolved. What is upsampled is made again for backward, and never kept.
 """
 
 from __future__ import annotations
@@ -23,14 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .contract import check_choice
+from .fuse import Interpolation, band_area, contractions, fuse, idle_multiply_adds, upsample
+from .recompute import recomputed
 from .topology import Axes, Topology
 
 Fusion = Literal["exact", "textbook"]
 
-# how features are upsampled: linearly with corners aligned or not, or by repeating them
-Interpolation = Literal["aligned", "linear", "nearest"]
-
-LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+# what takes the time of how many multiply-adds of a convolution: an upsampled value, a multiply-add of a contraction,
+# and a value that it adds to. Fitted to training steps of single sources on a CPU (docs/fusion.md)
+UPSAMPLED, CONTRACTED, MOVED = 200, 0.5, 30
 
 
 class FusionConv(nn.Module):
@@ -65,26 +65,45 @@ class FusionConv(nn.Module):
         size = sources[0].shape[2:] if size is None else size
         if self.fusion == "textbook":
             return self.conv(torch.cat([upsample(x, size, self.interpolation) for x in sources], dim=1))
-        weights = self.conv.weight.split(self.in_channels, dim=1)
-        biases = [self.conv.bias, *[None] * (len(sources) - 1)]
-        terms = zip(sources, weights, biases, strict=True)
-        return reduce(operator.add, (self.convolve_source(x, w, b, size) for x, w, b in terms))
+        bias = self.conv.bias
+        terms: list[Tensor] = []
+        far: list[tuple[Tensor, Tensor]] = []
+        for x, weight in zip(sources, self.conv.weight.split(self.in_channels, dim=1), strict=True):
+            if is_fused(x.shape[2:], size, weight):
+                far.append((x, weight))
+            else:
+                terms.append(convolve_upsampled(x, weight, None if terms else bias, size, self.interpolation))
+        if far:
+            xs, weights = zip(*far, strict=True)
+            fused = fuse(xs, weights, size, self.interpolation)
+            if bias is not None and not terms:
+                fused = fused + bias.to(fused.dtype).view(-1, *[1] * (fused.ndim - 2))
+            terms.append(fused)
+        return reduce(operator.add, terms)
 
-    def convolve_source(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int]) -> Tensor:
-        """What one source adds to the sum, in the cheaper form."""
-        if not taps_first(x.shape[2:], size, weight):
-            return convolve(upsample(x, size, self.interpolation), weight, bias)
-        y = fuse(x, weight, size, self.interpolation)
-        return y if bias is None else y + bias.to(y.dtype).view(-1, *[1] * (y.ndim - 2))
+    def idle_multiply_adds(self, sources: Sequence[Tensor], size: Sequence[int] | None = None) -> int:
+        """How many of the forward pass' multiply-adds fall on zeros of the operators that upsample."""
+        size = sources[0].shape[2:] if size is None else size
+        out_channels, _, *kernel = self.conv.weight.shape
+        return sum(
+            x.shape[0] * out_channels * idle_multiply_adds(x.shape[2:], size, kernel, self.interpolation)
+            for x, weight in zip(sources, self.conv.weight.split(self.in_channels, dim=1), strict=True)
+            if is_fused(x.shape[2:], size, weight)
+        )
 
 
-def upsample(x: Tensor, size: Sequence[int], interpolation: Interpolation = "aligned") -> Tensor:
-    """Interpolation of `(B, C, *spatial)` to `size`."""
+def convolve_upsampled(
+    x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int], interpolation: Interpolation
+) -> Tensor:
+    """Convolution of `(B, C, *spatial)` brought to `size`; what is upsampled is made again for backward."""
     if x.shape[2:] == torch.Size(size):
-        return x
-    if interpolation == "nearest":
-        return F.interpolate(x, size=tuple(size), mode="nearest")
-    return F.interpolate(x, size=tuple(size), mode=LINEAR[x.ndim - 2], align_corners=interpolation == "aligned")
+        return convolve(x, weight, bias)
+
+    def run(x: Tensor) -> Tensor:
+        return convolve(upsample(x, size, interpolation), weight, bias)
+
+    # the last that backward asks for is the convolution's input: the convolution itself does not run again
+    return recomputed(run, x)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -93,54 +112,15 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return conv(x, weight, bias, padding=[k // 2 for k in weight.shape[2:]])
 
 
-def taps_first(in_size: Sequence[int], out_size: Sequence[int], weight: Tensor) -> bool:
-    """Whether `fuse` takes fewer multiply-adds than upsampling first.
-
-    At a factor of 4 or more it nearly always does, and is faster in proportion. At 2 it does in 3D up to large patches,
-    where it is about as fast on CPU cores and keeps less for backward. On large planes of few channels its dense
-    contractions cost more.
-    """
+def is_fused(in_size: Sequence[int], out_size: Sequence[int], weight: Tensor) -> bool:
+    """Whether a source is fused, by the estimated time of a training step."""
     out_channels, in_channels, *kernel = weight.shape
-    pointwise = in_channels * out_channels * math.prod(kernel)
-    fused, shape = pointwise * math.prod(in_size), [k * n for k, n in zip(kernel, in_size, strict=True)]
-    for axis, (old, new) in enumerate(zip(in_size, out_size, strict=True)):
-        contracted = shape[axis]
-        shape[axis] = new
-        if old != new:
-            fused += out_channels * math.prod(shape) * contracted
-    return pointwise * math.prod(out_size) > fused
-
-
-def fuse(x: Tensor, weight: Tensor, size: Sequence[int], interpolation: Interpolation) -> Tensor:
-    """`convolve(upsample(x, size, interpolation), weight)` without a tensor of C_in channels at `size`."""
-    dim, out_channels, kernel = x.ndim - 2, weight.shape[0], weight.shape[2:]
-    up = [a for a in range(dim) if x.shape[2 + a] != size[a]]
-    stay = [a for a in range(dim) if a not in up]
-
-    # weight (O, I, *kernel) -> (taps of the upsampled axes and O, I, kernel along the others)
-    low = weight.permute(*(2 + a for a in up), 0, 1, *(2 + a for a in stay))
-    low = low.reshape(-1, weight.shape[1], *(kernel[a] if a in stay else 1 for a in range(dim)))
-    y = convolve(x, low)
-    y = y.unflatten(1, (*(kernel[a] for a in up), out_channels))
-
-    # dimensions of y: B, taps of `up`, O, spatial; each contraction takes a tap and an axis away and appends the axis
-    axes = list(range(dim))
-    for done, a in enumerate(up):
-        position = 2 + (len(up) - done) + axes.index(a)
-        shift = shifted_upsampling(x.shape[2 + a], size[a], kernel[a], interpolation, y)
-        y = torch.tensordot(y, shift, dims=([1, position], [1, 2]))
-        axes.remove(a)
-        axes.append(a)
-    return y.permute(0, 1, *(2 + axes.index(a) for a in range(dim)))
-
-
-def shifted_upsampling(in_size: int, out_size: int, taps: int, interpolation: Interpolation, like: Tensor) -> Tensor:
-    """Operator `(out_size, taps, in_size)`: interpolate along an axis, then shift by the tap, zero beyond the border.
-
-    The interpolation's weights are torch's own: the identity, interpolated.
-    """
-    precise = torch.promote_types(like.dtype, torch.float32)
-    identity = torch.eye(in_size, device=like.device, dtype=precise)[None]
-    rows = upsample(identity, (out_size,), interpolation)[0].T
-    rows = F.pad(rows, (0, 0, taps // 2, taps // 2))
-    return rows.unfold(0, out_size, 1).permute(2, 0, 1).to(like.dtype)
+    vectors = contractions(in_size, out_size, kernel)
+    if not vectors or any(k > 1 for a, k in enumerate(kernel) if a not in vectors):
+        return False
+    fused = in_channels * math.prod(kernel) * math.prod(in_size)
+    for a, n in vectors.items():
+        area = band_area(out_size[a], in_size[a], kernel[a])
+        fused += kernel[a] * n * int(CONTRACTED * area + MOVED * out_size[a])
+    upsampled = in_channels * math.prod(out_size) * math.prod(kernel)
+    return out_channels * fused < out_channels * upsampled + UPSAMPLED * in_channels * math.prod(out_size)

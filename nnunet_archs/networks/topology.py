@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias, cast
 
 from dynamic_network_architectures.building_blocks.helper import (
@@ -13,6 +13,7 @@ from dynamic_network_architectures.building_blocks.helper import (
     get_matching_pool_op,
 )
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import TypedDict
 
 Axes: TypeAlias = tuple[int, ...]
@@ -34,11 +35,14 @@ class TopologyKwargs(TypedDict, total=False):
     dropout_op_kwargs: Mapping[str, Any] | None
     nonlin: type[nn.Module] | None
     nonlin_kwargs: Mapping[str, Any] | None
+    checkpoint: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
     """Stages 0 (full resolution) to n_stages - 1, each with its features, kernel and stride per axis.
+
+    With `checkpoint` the blocks made from it keep less for backward and compute it again there.
 
     Raises:
         ValueError: for a topology that no network here can be built from.
@@ -56,6 +60,7 @@ class Topology:
     dropout_op_kwargs: Mapping[str, Any] | None = None
     nonlin: type[nn.Module] | None = None
     nonlin_kwargs: Mapping[str, Any] | None = None
+    checkpoint: bool = False
 
     def __post_init__(self) -> None:
         if self.conv_op not in (nn.Conv2d, nn.Conv3d):
@@ -78,6 +83,11 @@ class Topology:
             raise ValueError(f"strides={self.strides}: every stride must be at least 1")
         if any(s != 1 for s in self.strides[0]):
             raise ValueError(f"strides[0]={list(self.strides[0])}: stage 0 works at full resolution; give it stride 1")
+        if self.checkpoint and self.norm_op is not None and issubclass(self.norm_op, _BatchNorm):
+            raise ValueError(
+                f"checkpoint=True with norm_op={self.norm_op.__name__}: what is computed again would count twice in "
+                "its running statistics; plan with an instance norm, or leave checkpoint out"
+            )
 
     @classmethod
     def of(cls, network: object, kwargs: TopologyKwargs) -> Topology:
@@ -143,3 +153,7 @@ class Topology:
                     f"{name}[{stage}]={list(value)} has {len(value)} axes; {self.conv_op.__name__} has {self.dim}"
                 )
         return tuple(values)
+
+
+# what a plan states whatever its network is
+PLANNED = tuple(field.name for field in fields(Topology) if field.name != "checkpoint")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nnunet_archs.networks import Topology
-from nnunet_archs.networks.fusion import FusionConv, Interpolation, convolve, fuse, taps_first, upsample
+from nnunet_archs.networks.fuse import CHUNK_BYTES, Interpolation, fuse, upsample
+from nnunet_archs.networks.fusion import FusionConv, convolve, is_fused
 
 
 @st.composite
@@ -56,22 +57,49 @@ def test_exact_equals_textbook(case, bias, interpolation, first):
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [((3, 5), (12, 5)), ((1, 4), (7, 9)), ((2, 3, 4), (8, 3, 16)), ((4, 4, 4), (8, 8, 8)), ((5, 1, 2), (5, 1, 6))],
+    [
+        ((3, 5), (12, 5)),
+        ((1, 4), (7, 9)),
+        # more than a block along an axis, whole factors and others
+        ((80, 2), (160, 5)),
+        ((70, 97), (129, 140)),
+        ((2, 3, 4), (8, 3, 16)),
+        ((4, 4, 4), (8, 8, 8)),
+        ((5, 1, 2), (5, 1, 6)),
+    ],
 )
-@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("taps", [1, 3, 5])
 @pytest.mark.parametrize("interpolation", get_args(Interpolation))
-def test_fuse_is_upsampling_then_convolution(low, high, kernel, interpolation):
+@pytest.mark.parametrize("chunk_bytes", [1, 2**24])
+def test_fuse_is_upsampling_then_convolution(low, high, taps, interpolation, chunk_bytes, monkeypatch):
+    monkeypatch.setitem(CHUNK_BYTES, "cpu", chunk_bytes)
     torch.manual_seed(0)
-    x = torch.randn(2, 3, *low, dtype=torch.double)
-    weight = torch.randn(4, 3, *[kernel] * len(low), dtype=torch.double)
-    upsampled_first = convolve(upsample(x, high, interpolation), weight)
-    torch.testing.assert_close(fuse(x, weight, high, interpolation), upsampled_first, rtol=1e-12, atol=1e-12)
+    kernel = [1 if n == m else taps for n, m in zip(low, high, strict=True)]
+    x = torch.randn(2, 3, *low, dtype=torch.double, requires_grad=True)
+    weight = torch.randn(4, 3, *kernel, dtype=torch.double, requires_grad=True)
+    results = []
+    for y in (convolve(upsample(x, high, interpolation), weight), fuse([x], [weight], high, interpolation)):
+        loss = (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum()
+        results.append([y, *torch.autograd.grad(loss, (x, weight))])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def weight(out_channels, in_channels, *kernel):
+    return torch.empty(out_channels, in_channels, *kernel, device="meta")
 
 
 def test_the_rule_takes_each_form_where_it_is_cheaper():
-    weight = torch.empty(32, 64, 3, 3, device="meta")
-    assert taps_first([16, 16], [256, 256], weight)
-    assert not taps_first([256, 256], [512, 512], weight)
+    assert is_fused([16, 16], [256, 256], weight(32, 64, 3, 3))
+    assert is_fused([32, 32, 32], [64, 64, 64], weight(32, 64, 3, 3, 3))
+    # two channels are upsampled for less than 32 are contracted
+    assert not is_fused([64, 64], [128, 128], weight(32, 2, 1, 1))
+
+
+def test_kernels_along_an_axis_that_stays_are_convolved():
+    assert is_fused([8, 16, 16], [8, 64, 64], weight(32, 64, 1, 3, 3))
+    assert not is_fused([8, 16, 16], [8, 64, 64], weight(32, 64, 3, 3, 3))
+    assert not is_fused([8, 16, 16], [8, 16, 16], weight(32, 64, 3, 3, 3))
 
 
 def test_nothing_of_the_operators_enters_the_state_dict():
@@ -88,7 +116,14 @@ def test_half_precision_under_autocast(dtype):
     torch.manual_seed(0)
     conv = FusionConv([4, 8], 4, (3, 3), topology(2, True))
     data = [torch.randn(1, 4, 16, 16), torch.randn(1, 8, 4, 4)]
-    with torch.autocast("cpu", dtype=dtype):
-        half = conv(data)
-    assert half.dtype == dtype
-    torch.testing.assert_close(half.float(), conv(data), rtol=0.05, atol=0.05)
+    results = []
+    for enabled in (True, False):
+        inputs = [x.clone().requires_grad_() for x in data]
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            y = conv(inputs)
+        assert y.dtype == (dtype if enabled else torch.float32)
+        gradients = torch.autograd.grad(y.float().square().mean(), [*inputs, *conv.parameters()])
+        assert all(gradient.dtype == torch.float32 for gradient in gradients)
+        results.append([y.float(), *gradients])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.05)

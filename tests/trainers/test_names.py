@@ -69,6 +69,23 @@ def test_short_training_is_saved_more_often(epochs: int, save_every: int) -> Non
     assert make(f"UNetTrainer_{epochs}epochs").save_every == save_every
 
 
+def test_checkpoint_reaches_the_blocks() -> None:
+    def recomputed(name: str) -> bool:
+        trainer = make(name)
+        trainer.initialize()
+        return trainer.network.topology.checkpoint
+
+    assert recomputed("CAggNetTrainer_checkpoint")
+    assert not recomputed("CAggNetTrainer")
+
+
+@pytest.mark.parametrize("name", ["PlainConvUNetTrainer", "ResidualEncoderUNetTrainer"])
+def test_networks_of_nnunet_know_no_checkpoint(name: str) -> None:
+    message = error_of(f"{name}_checkpoint")
+    assert f"{name} has no option _checkpoint; the options are" in message
+    assert message.count("_checkpoint") == 2
+
+
 @pytest.mark.parametrize(
     ("option", "axes"), [("", (0, 1, 2)), ("_NoMirroring", None), ("_onlyMirror01", (0, 1)), ("_NoDA", None)]
 )

@@ -1,0 +1,243 @@
+"""The sum of convolved, upsampled feature maps, none of which is ever at the finest grid.
+
+The kernel's taps act on channels alone, so they are applied where a map is small: one matrix product, to taps x out
+channels. What is left, "upsample, then shift by the tap, zeros beyond the border", acts on one axis at a time and is
+the same for all channels: a small matrix `(out, in)` for every tap. So an axis after the other its taps and positions
+are contracted with these matrices, and nothing but tensors of the out channels grows. It is exact, borders included,
+for every kernel and factor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# how features are upsampled: linearly with corners aligned or not, or by repeating them
+Interpolation = Literal["aligned", "linear", "nearest"]
+
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+# so many out channels are computed at a time that what lies between two axes stays in a CPU's cache, or is small beside
+# the activations on a GPU
+CHUNK_BYTES = {"cpu": 16 * 2**20}
+OTHER_CHUNK_BYTES = 256 * 2**20
+
+# the matrices are banded: they are applied in blocks of so many rows, each with the columns that are not zero there
+BLOCK = 64
+
+
+def upsample(x: Tensor, size: Sequence[int], interpolation: Interpolation) -> Tensor:
+    """Interpolation of `(B, C, *spatial)` to `size`."""
+    if x.shape[2:] == torch.Size(size):
+        return x
+    if interpolation == "nearest":
+        return F.interpolate(x, size=tuple(size), mode="nearest")
+    return F.interpolate(x, size=tuple(size), mode=LINEAR[x.ndim - 2], align_corners=interpolation == "aligned")
+
+
+def fuse(sources: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[int], how: Interpolation) -> Tensor:
+    """Sum over k of the convolutions of sources `(B, C_k, *spatial_k)`, upsampled: `(B, C_out, *size)`.
+
+    Weights are `(C_out, C_k, *kernel)`, of kernel 1 along the axes that a source has at their full size already.
+    """
+    device = sources[0].device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        sources, weights = [x.to(dtype) for x in sources], [w.to(dtype) for w in weights]
+    return _Fuse.apply(tuple(size), how, *sources, *weights)
+
+
+class _Fuse(torch.autograd.Function):
+    """`fuse`, which keeps nothing for backward but its inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, size: tuple[int, ...], how: Interpolation, *inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(*inputs)
+        ctx.size, ctx.how = size, how
+        n = len(inputs) // 2
+        out = inputs[0].new_empty(inputs[n].shape[0], inputs[0].shape[0], *size)
+        for k, (x, weight) in enumerate(zip(inputs[:n], inputs[n:], strict=True)):
+            _Term(x, weight, size, how).add_to(out, add=k > 0)
+        return out.transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        n = len(ctx.saved_tensors) // 2
+        grad = grad.transpose(0, 1).contiguous()
+        pairs = zip(ctx.saved_tensors[:n], ctx.saved_tensors[n:], strict=True)
+        grads = [_Term(x, weight, ctx.size, ctx.how).gradients(grad) for x, weight in pairs]
+        return (None, None, *(x for x, _ in grads), *(w for _, w in grads))
+
+
+class _Term:
+    """One source's term of the sum, and its adjoint.
+
+    Tensors between two axes are laid out `(taps of the axes to come, C_out, B, *spatial)`.
+    """
+
+    def __init__(self, x: Tensor, weight: Tensor, size: Sequence[int], how: Interpolation) -> None:
+        self.size, self.in_size, self.kernel = tuple(size), tuple(x.shape[2:]), weight.shape[2:]
+        self.batch = x.shape[0]
+        self.axes = upsampled_axes(self.in_size, self.size)
+        self.operators = {a: operator(self.in_size[a], size[a], self.kernel[a], how, x) for a in self.axes}
+        self.columns = x.transpose(0, 1).flatten(1)
+        # (a dimension for each axis' taps, C_out, C_in)
+        self.order = [*(2 + a for a in self.axes), 0, 1, *(2 + a for a in range(len(size)) if a not in self.axes)]
+        self.taps = weight.permute(self.order).flatten(len(self.axes) + 1)
+        first = self.axes[0]
+        rows = math.prod([self.kernel[a] for a in self.axes[1:]]) * self.columns.shape[1]
+        budget = CHUNK_BYTES.get(x.device.type, OTHER_CHUNK_BYTES)
+        chunk = max(1, budget * self.in_size[first] // (rows * size[first] * x.element_size()))
+        self.chunks = [slice(o, o + chunk) for o in range(0, weight.shape[0], chunk)]
+
+    def add_to(self, out: Tensor, *, add: bool) -> None:
+        """Set `(C_out, B, *size)` to the term, or add it."""
+        for chunk in self.chunks:
+            taps = self.taps[..., chunk, :]
+            shape = [taps[0].shape[:-1].numel() * self.batch, *self.in_size]
+            parts = [tap.flatten(0, -2) @ self.columns for tap in taps.unbind()]
+            for a, following in zip(self.axes, [*self.axes[1:], None], strict=True):
+                shape[1 + a] = self.size[a]
+                z = out[chunk] if following is None else out.new_empty(shape)
+                contract(parts, self.operators[a], z, before=math.prod(shape[: 1 + a]), add=add and following is None)
+                if following is not None:
+                    parts = list(z.unflatten(0, (self.kernel[following], -1)).unbind())
+                    shape[0] //= self.kernel[following]
+
+    def gradients(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of source and weight, for that of the sum: `(C_out, B, *size)`."""
+        grad_columns = torch.zeros_like(self.columns)
+        grad_taps = torch.empty_like(self.taps, memory_format=torch.contiguous_format)
+        for chunk in self.chunks:
+            z = grad[chunk].flatten(0, 1)
+            for a in reversed(self.axes):
+                parts = spread(z, self.operators[a], before=z.shape[: 1 + a].numel())
+                if a != self.axes[0]:
+                    z = torch.stack(
+                        [part.view(-1, *z.shape[1 : 1 + a], self.in_size[a], *z.shape[2 + a :]) for part in parts]
+                    )
+                    z = z.flatten(0, 1)
+            taps, grad_chunk = self.taps[..., chunk, :].unbind(), grad_taps[..., chunk, :].unbind()
+            for tap, grad_tap, part in zip(taps, grad_chunk, parts, strict=True):
+                rows = part.view(-1, self.columns.shape[1])
+                grad_columns.addmm_(tap.flatten(0, -2).T, rows)
+                grad_tap.copy_((rows @ self.columns.T).view(grad_tap.shape))
+        inverse = [self.order.index(axis) for axis in range(len(self.order))]
+        ones = [1] * (len(self.size) - len(self.axes))
+        return (
+            grad_columns.view(-1, self.batch, *self.in_size).transpose(0, 1),
+            grad_taps.unflatten(-1, (-1, *ones)).permute(inverse),
+        )
+
+
+def upsampled_axes(in_size: Sequence[int], size: Sequence[int]) -> list[int]:
+    """The axes along which sizes differ, in the order in which they are contracted: the last first."""
+    return [a for a in reversed(range(len(size))) if in_size[a] != size[a]]
+
+
+def contractions(in_size: Sequence[int], size: Sequence[int], kernel: Sequence[int]) -> dict[int, int]:
+    """The axes in the order of their contraction, and how many vectors along each it gives for an out channel."""
+    shape, vectors = list(in_size), {}
+    axes = upsampled_axes(in_size, size)
+    for done, a in enumerate(axes, start=1):
+        shape[a] = 1
+        vectors[a] = math.prod([*shape, *(kernel[b] for b in axes[done:])])
+        shape[a] = size[a]
+    return vectors
+
+
+def band_area(n_to: int, n_from: int, taps: int) -> int:
+    """Entries of the blocks of a tap's matrix."""
+    return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in bands(n_to, n_from, taps))
+
+
+def idle_multiply_adds(in_size: Sequence[int], size: Sequence[int], kernel: Sequence[int], how: Interpolation) -> int:
+    """Multiply-adds of `fuse` that fall on zeros of the matrices, for an out channel of an image."""
+    idle = 0
+    for a, vectors in contractions(in_size, size, kernel).items():
+        matrices = operator(in_size[a], size[a], kernel[a], how, torch.empty(0))
+        entries = kernel[a] * band_area(size[a], in_size[a], kernel[a])
+        idle += vectors * (entries - int(matrices.count_nonzero()))
+    return idle
+
+
+def contract(parts: Sequence[Tensor], operators: Tensor, out: Tensor, *, before: int, add: bool) -> None:
+    """Apply the operator of tap t to an axis of part t, and set `out` to the sum, or add it.
+
+    `before` is the product of the sizes before that axis, in the parts as in `out`.
+    """
+    taps, n_out, n_in = operators.shape
+    ys = [part.view(before, n_in, -1) for part in parts]
+    multiply(operators.unbind(), ys, out.view(before, n_out, -1), bands(n_out, n_in, taps), add=add)
+
+
+def spread(z: Tensor, operators: Tensor, *, before: int) -> list[Tensor]:
+    """The adjoint of `contract`: a part for every tap."""
+    taps, n_out, n_in = operators.shape
+    blocks = bands(n_in, n_out, taps)
+    z = z.view(before, n_out, -1)
+    parts = [z.new_empty(before, n_in, z.shape[2]) for _ in range(taps)]
+    for matrix, part in zip(operators.unbind(), parts, strict=True):
+        multiply([matrix.T], [z], part, blocks, add=False)
+    return parts
+
+
+def multiply(
+    matrices: Sequence[Tensor],
+    ys: Sequence[Tensor],
+    out: Tensor,
+    blocks: Sequence[tuple[slice, slice]],
+    *,
+    add: bool,
+) -> None:
+    """Set `out`, or add to it, the sum of matrices `(n, m)` applied to the middle axes of `(before, m, after)`."""
+    if out.shape[2] == 1:
+        for t, (matrix, y) in enumerate(zip(matrices, ys, strict=True)):
+            for rows, columns in blocks:
+                target = out[:, rows, 0]
+                target.addmm_(y[:, columns, 0], matrix[rows, columns].T, beta=1 if add or t > 0 else 0)
+        return
+    for rows, columns in blocks:
+        target = out[:, rows]
+        # the fast product is of matrices that lie one behind the other
+        direct = target.is_contiguous()
+        z = target if direct else torch.empty_like(target, memory_format=torch.contiguous_format)
+        for t, (matrix, y) in enumerate(zip(matrices, ys, strict=True)):
+            block = matrix[rows, columns].expand(len(y), -1, -1)
+            z.baddbmm_(block, y[:, columns], beta=1 if t > 0 or (add and direct) else 0)
+        if not direct:
+            target.copy_(target + z if add else z)
+
+
+def bands(n_to: int, n_from: int, taps: int) -> list[tuple[slice, slice]]:
+    """Blocks of the positions of one grid, each with the positions of another that it depends on.
+
+    A position p of the fine grid, shifted by a tap, lies between two of the coarse one: floor(p / factor), one less
+    where corners are aligned, and the next.
+    """
+    reach, blocks = taps // 2, []
+    for start in range(0, n_to, BLOCK):
+        stop = min(start + BLOCK, n_to)
+        if n_to >= n_from:
+            low, high = (start - reach) * n_from // n_to - 1, (stop - 1 + reach) * n_from // n_to + 2
+        else:
+            low, high = (start - 2) * n_from // n_to - reach, (stop + 2) * n_from // n_to + reach + 1
+        blocks.append((slice(start, stop), slice(max(0, low), min(n_from, high))))
+    return blocks
+
+
+def operator(n_in: int, n_out: int, taps: int, how: Interpolation, like: Tensor) -> Tensor:
+    """Matrices `(taps, n_out, n_in)`: interpolate along an axis, then shift by the tap, zeros beyond the border.
+
+    The interpolation's weights are torch's own: the identity, interpolated.
+    """
+    precise = torch.promote_types(like.dtype, torch.float32)
+    identity = torch.eye(n_in, device=like.device, dtype=precise)[None]
+    rows = upsample(identity, (n_out,), how)[0].T
+    rows = F.pad(rows, (0, 0, taps // 2, taps // 2))
+    return rows.unfold(0, n_out, 1).transpose(1, 2).to(like.dtype)

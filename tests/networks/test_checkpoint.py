@@ -1,0 +1,72 @@
+"""Blocks whose inner results are made again for backward: the same function, with less of it kept."""
+
+import pytest
+import torch
+from test_networks import NETWORKS, arguments, build, build_from, run, topology
+from torch import nn
+
+from nnunet_archs import networks
+from nnunet_archs.plans.memory import kept_for_backward
+
+# where blocks differ; the others are made of the same ones
+KINDS = [
+    networks.UNetSharp,
+    networks.VNetSharp,
+    networks.CanonicalUNet3Plus,
+    networks.CAggNet,
+    networks.FocusNetPlusPlus,
+    networks.CrosslinkNet,
+    networks.ImprovedSkipConcatUNet,
+]
+
+
+def outputs_and_gradients(net, x):
+    outputs = run(net, x)
+    sum(y.square().mean() for y in outputs).backward()
+    return [*outputs, *(parameter.grad for parameter in net.parameters())]
+
+
+@pytest.mark.parametrize("name", ["2d", "3d-anisotropic"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_it_is_the_same_function(network, name):
+    options = {"supervision": "paper", "deep_supervision": True}
+    if network is networks.CrosslinkNet:
+        options["attention"] = True
+    plain, x = build(network, name, **options)
+    checkpointed, _ = build(network, name, **options, checkpoint=True)
+    checkpointed.load_state_dict(plain.state_dict())
+    # dropout, where there is some, drops the same again
+    for a, b in zip(outputs_and_gradients(plain, x), outputs_and_gradients(checkpointed, x), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_it_keeps_at_most_twice_what_nnunet_keeps(network):
+    strides = [1, 2, 2, 2, 2, 2]
+    features = {"features_per_stage": [32, 64, 128, 256, 320, 320]}
+    with torch.device("meta"):
+        kept = []
+        for checkpoint in (False, True):
+            own = {"attention": True} if network is networks.CrosslinkNet else {}
+            kwargs = arguments(3, strides, 3) | features | own
+            net, _ = build_from(network, [2], kwargs, supervision="paper", deep_supervision=True, checkpoint=checkpoint)
+            kept.append(kept_for_backward(net, (2, 2, 128, 128, 128)) / 2**30)
+    # PlainConvUNet: 6.69 GiB (tests/plans/test_memory.py)
+    assert kept[1] < min(2 * 6.69, 0.7 * kept[0])
+
+
+@pytest.mark.parametrize("network", KINDS)
+def test_it_compiles_without_graph_breaks(network):
+    net, x = build(network, "2d-anisotropic", supervision="paper", deep_supervision=True, checkpoint=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    net.eval()  # dropout of a compiled network has random numbers of its own
+    for a, b in zip(outputs_and_gradients(compiled, x), outputs_and_gradients(net, x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_running_statistics_are_refused():
+    _, kwargs = topology("3d")
+    kwargs |= {"norm_op": nn.BatchNorm3d}
+    with pytest.raises(ValueError, match=r"checkpoint=True with norm_op=BatchNorm3d.*instance norm"):
+        networks.CAggNet(input_channels=1, num_classes=2, **kwargs, checkpoint=True)

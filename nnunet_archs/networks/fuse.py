@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -234,10 +235,21 @@ def bands(n_to: int, n_from: int, taps: int) -> list[tuple[slice, slice]]:
 def operator(n_in: int, n_out: int, taps: int, how: Interpolation, like: Tensor) -> Tensor:
     """Matrices `(taps, n_out, n_in)`: interpolate along an axis, then shift by the tap, zeros beyond the border.
 
-    The interpolation's weights are torch's own: the identity, interpolated.
+    They are made once for every size, type and device; where `like` is traced they are part of its graph.
     """
-    precise = torch.promote_types(like.dtype, torch.float32)
-    identity = torch.eye(n_in, device=like.device, dtype=precise)[None]
-    rows = upsample(identity, (n_out,), how)[0].T
-    rows = F.pad(rows, (0, 0, taps // 2, taps // 2))
-    return rows.unfold(0, n_out, 1).transpose(1, 2).to(like.dtype)
+    traced = torch.compiler.is_compiling() or type(like) is not Tensor
+    make = cached_operator.__wrapped__ if traced else cached_operator
+    return make(n_in, n_out, taps, how, like.dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+def cached_operator(
+    n_in: int, n_out: int, taps: int, how: Interpolation, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """`operator`'s matrices: the identity, interpolated by torch itself, so that the weights are its own."""
+    # a tensor made in inference mode could not be used in training
+    with torch.inference_mode(False), torch.no_grad():
+        identity = torch.eye(n_in, device=device, dtype=torch.promote_types(dtype, torch.float32))[None]
+        rows = upsample(identity, (n_out,), how)[0].T
+        rows = F.pad(rows, (0, 0, taps // 2, taps // 2))
+        return rows.unfold(0, n_out, 1).transpose(1, 2).to(dtype)

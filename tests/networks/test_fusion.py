@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunet_archs.networks import Topology
 from nnunet_archs.networks.fuse import CHUNK_BYTES, Interpolation, fuse, upsample
@@ -109,6 +110,30 @@ def test_nothing_of_the_operators_enters_the_state_dict():
         "conv.weight": (4, 5, 3, 3),
         "conv.bias": (4,),
     }
+
+
+def test_predicting_first_leaves_training_alone():
+    torch.manual_seed(0)
+    conv = FusionConv([2, 3], 4, (3, 3), topology(2, True))
+    # a size that no other test has: what is made for it is made in inference mode
+    data = [torch.randn(1, 2, 28, 36), torch.randn(1, 3, 7, 9)]
+    with torch.inference_mode():
+        predicted = conv(data)
+    y = conv(data)
+    y.sum().backward()
+    assert torch.equal(y, predicted)
+    assert conv.conv.weight.grad is not None
+
+
+def test_fake_tensors_mix_with_nothing_that_is_kept():
+    def run():
+        conv = FusionConv([2, 3], 4, (3, 3), topology(2, True))
+        return conv([torch.ones(1, 2, 8, 8), torch.ones(1, 3, 2, 2)])
+
+    for _ in range(2):
+        assert torch.isfinite(run()).all()
+        with FakeTensorMode():
+            assert run().shape == (1, 4, 8, 8)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

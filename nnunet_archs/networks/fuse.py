@@ -118,13 +118,9 @@ class _Term:
             z = grad[chunk].flatten(0, 1)
             for a in reversed(self.axes):
                 parts = spread(z, self.operators[a], before=z.shape[: 1 + a].numel())
-                if a != self.axes[0]:
-                    z = torch.stack(
-                        [part.view(-1, *z.shape[1 : 1 + a], self.in_size[a], *z.shape[2 + a :]) for part in parts]
-                    )
-                    z = z.flatten(0, 1)
+                z = parts.view(-1, *z.shape[1 : 1 + a], self.in_size[a], *z.shape[2 + a :])
             taps, grad_chunk = self.taps[..., chunk, :].unbind(), grad_taps[..., chunk, :].unbind()
-            for tap, grad_tap, part in zip(taps, grad_chunk, parts, strict=True):
+            for tap, grad_tap, part in zip(taps, grad_chunk, parts.unbind(), strict=True):
                 rows = part.view(-1, self.columns.shape[1])
                 grad_columns.addmm_(tap.flatten(0, -2).T, rows)
                 grad_tap.copy_((rows @ self.columns.T).view(grad_tap.shape))
@@ -177,13 +173,13 @@ def contract(parts: Sequence[Tensor], operators: Tensor, out: Tensor, *, before:
     multiply(operators.unbind(), ys, out.view(before, n_out, -1), bands(n_out, n_in, taps), add=add)
 
 
-def spread(z: Tensor, operators: Tensor, *, before: int) -> list[Tensor]:
-    """The adjoint of `contract`: a part for every tap."""
+def spread(z: Tensor, operators: Tensor, *, before: int) -> Tensor:
+    """The adjoint of `contract`: a part `(before, n, after)` for every tap, all in one tensor."""
     taps, n_out, n_in = operators.shape
     blocks = bands(n_in, n_out, taps)
     z = z.view(before, n_out, -1)
-    parts = [z.new_empty(before, n_in, z.shape[2]) for _ in range(taps)]
-    for matrix, part in zip(operators.unbind(), parts, strict=True):
+    parts = z.new_empty(taps, before, n_in, z.shape[2])
+    for matrix, part in zip(operators.unbind(), parts.unbind(), strict=True):
         multiply([matrix.T], [z], part, blocks, add=False)
     return parts
 

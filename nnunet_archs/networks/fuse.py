@@ -23,9 +23,9 @@ Interpolation = Literal["aligned", "linear", "nearest"]
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
-# so many out channels are computed at a time that what lies between two axes stays in a CPU's cache, or is small beside
-# the activations on a GPU
-CHUNK_BYTES = {"cpu": 16 * 2**20}
+# so many out channels are computed at a time, one at least, that no tensor on the way is larger than this: on a CPU it
+# stays in the cache, on a GPU it is small beside the activations
+CHUNK_BYTES = {"cpu": 24 * 2**20}
 OTHER_CHUNK_BYTES = 256 * 2**20
 
 # the matrices are banded: they are applied in blocks of so many rows, each with the columns that are not zero there
@@ -45,16 +45,19 @@ def fuse(sources: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[in
     """Sum over k of the convolutions of sources `(B, C_k, *spatial_k)`, upsampled: `(B, C_out, *size)`.
 
     Weights are `(C_out, C_k, *kernel)`, of kernel 1 along the axes that a source has at their full size already.
+    Gradients have none of their own.
     """
-    device = sources[0].device.type
+    inputs = [*sources, *weights]
+    device = inputs[0].device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        sources, weights = [x.to(dtype) for x in sources], [w.to(dtype) for w in weights]
-    return _Fuse.apply(tuple(size), how, *sources, *weights)
+        # as torch's autocast: double precision stays
+        half = torch.get_autocast_dtype(device)
+        inputs = [x if x.dtype == torch.float64 else x.to(half) for x in inputs]
+    return _Fuse.apply(tuple(size), how, *inputs).transpose(0, 1)
 
 
 class _Fuse(torch.autograd.Function):
-    """`fuse`, which keeps nothing for backward but its inputs."""
+    """`fuse`, to `(C_out, B, *size)`; it keeps nothing for backward but its inputs."""
 
     @staticmethod
     def forward(ctx: Any, size: tuple[int, ...], how: Interpolation, *inputs: Tensor) -> Tensor:
@@ -64,13 +67,14 @@ class _Fuse(torch.autograd.Function):
         out = inputs[0].new_empty(inputs[n].shape[0], inputs[0].shape[0], *size)
         for k, (x, weight) in enumerate(zip(inputs[:n], inputs[n:], strict=True)):
             _Term(x, weight, size, how).add_to(out, add=k > 0)
-        return out.transpose(0, 1)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        n = len(ctx.saved_tensors) // 2
-        grad = grad.transpose(0, 1).contiguous()
-        pairs = zip(ctx.saved_tensors[:n], ctx.saved_tensors[n:], strict=True)
+        inputs = ctx.saved_tensors  # checkpointing gives them out once
+        n = len(inputs) // 2
+        grad = grad.contiguous()
+        pairs = zip(inputs[:n], inputs[n:], strict=True)
         grads = [_Term(x, weight, ctx.size, ctx.how).gradients(grad) for x, weight in pairs]
         return (None, None, *(x for x, _ in grads), *(w for _, w in grads))
 
@@ -90,10 +94,10 @@ class _Term:
         # (a dimension for each axis' taps, C_out, C_in)
         self.order = [*(2 + a for a in self.axes), 0, 1, *(2 + a for a in range(len(size)) if a not in self.axes)]
         self.taps = weight.permute(self.order).flatten(len(self.axes) + 1)
-        first = self.axes[0]
-        rows = math.prod([self.kernel[a] for a in self.axes[1:]]) * self.columns.shape[1]
+        vectors = contractions(self.in_size, self.size, self.kernel)
+        largest = max(math.prod([*self.kernel, *self.in_size]), *(n * size[a] for a, n in vectors.items()))
         budget = CHUNK_BYTES.get(x.device.type, OTHER_CHUNK_BYTES)
-        chunk = max(1, budget * self.in_size[first] // (rows * size[first] * x.element_size()))
+        chunk = max(1, budget // max(1, self.batch * largest * x.element_size()))
         self.chunks = [slice(o, o + chunk) for o in range(0, weight.shape[0], chunk)]
 
     def add_to(self, out: Tensor, *, add: bool) -> None:
@@ -101,33 +105,32 @@ class _Term:
         for chunk in self.chunks:
             taps = self.taps[..., chunk, :]
             shape = [taps[0].shape[:-1].numel() * self.batch, *self.in_size]
-            parts = [tap.flatten(0, -2) @ self.columns for tap in taps.unbind()]
-            for a, following in zip(self.axes, [*self.axes[1:], None], strict=True):
+            z = taps.flatten(0, -2) @ self.columns
+            for a in self.axes:
+                last = a == self.axes[-1]
                 shape[1 + a] = self.size[a]
-                z = out[chunk] if following is None else out.new_empty(shape)
-                contract(parts, self.operators[a], z, before=math.prod(shape[: 1 + a]), add=add and following is None)
-                if following is not None:
-                    parts = list(z.unflatten(0, (self.kernel[following], -1)).unbind())
-                    shape[0] //= self.kernel[following]
+                parts, z = z.view(self.kernel[a], -1), out[chunk] if last else out.new_empty(shape)
+                contract(parts, self.operators[a], z, before=math.prod(shape[: 1 + a]), add=add and last)
+                if not last:
+                    shape[0] //= self.kernel[self.axes[self.axes.index(a) + 1]]
 
     def gradients(self, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of source and weight, for that of the sum: `(C_out, B, *size)`."""
-        grad_columns = torch.zeros_like(self.columns)
+        # float32 at least: it is a sum over chunks
+        grad_columns = torch.zeros_like(self.columns, dtype=torch.promote_types(self.columns.dtype, torch.float32))
         grad_taps = torch.empty_like(self.taps, memory_format=torch.contiguous_format)
         for chunk in self.chunks:
             z = grad[chunk].flatten(0, 1)
             for a in reversed(self.axes):
                 parts = spread(z, self.operators[a], before=z.shape[: 1 + a].numel())
                 z = parts.view(-1, *z.shape[1 : 1 + a], self.in_size[a], *z.shape[2 + a :])
-            taps, grad_chunk = self.taps[..., chunk, :].unbind(), grad_taps[..., chunk, :].unbind()
-            for tap, grad_tap, part in zip(taps, grad_chunk, parts.unbind(), strict=True):
-                rows = part.view(-1, self.columns.shape[1])
-                grad_columns.addmm_(tap.flatten(0, -2).T, rows)
-                grad_tap.copy_((rows @ self.columns.T).view(grad_tap.shape))
+            rows, grad_chunk = z.view(-1, self.columns.shape[1]), grad_taps[..., chunk, :]
+            grad_columns += self.taps[..., chunk, :].flatten(0, -2).T @ rows
+            grad_chunk.copy_((rows @ self.columns.T).view(grad_chunk.shape))
         inverse = [self.order.index(axis) for axis in range(len(self.order))]
         ones = [1] * (len(self.size) - len(self.axes))
         return (
-            grad_columns.view(-1, self.batch, *self.in_size).transpose(0, 1),
+            grad_columns.to(self.columns.dtype).view(-1, self.batch, *self.in_size).transpose(0, 1),
             grad_taps.unflatten(-1, (-1, *ones)).permute(inverse),
         )
 
@@ -157,19 +160,19 @@ def idle_multiply_adds(in_size: Sequence[int], size: Sequence[int], kernel: Sequ
     """Multiply-adds of `fuse` that fall on zeros of the matrices, for an out channel of an image."""
     idle = 0
     for a, vectors in contractions(in_size, size, kernel).items():
-        matrices = operator(in_size[a], size[a], kernel[a], how, torch.empty(0))
+        matrices = operator(in_size[a], size[a], kernel[a], how, torch.empty(0, device="cpu"))
         entries = kernel[a] * band_area(size[a], in_size[a], kernel[a])
         idle += vectors * (entries - int(matrices.count_nonzero()))
     return idle
 
 
-def contract(parts: Sequence[Tensor], operators: Tensor, out: Tensor, *, before: int, add: bool) -> None:
-    """Apply the operator of tap t to an axis of part t, and set `out` to the sum, or add it.
+def contract(parts: Tensor, operators: Tensor, out: Tensor, *, before: int, add: bool) -> None:
+    """Apply the operator of tap t to an axis of `parts[t]`, and set `out` to the sum, or add it.
 
     `before` is the product of the sizes before that axis, in the parts as in `out`.
     """
     taps, n_out, n_in = operators.shape
-    ys = [part.view(before, n_in, -1) for part in parts]
+    ys = parts.view(taps, before, n_in, -1).unbind()
     multiply(operators.unbind(), ys, out.view(before, n_out, -1), bands(n_out, n_in, taps), add=add)
 
 
@@ -231,9 +234,10 @@ def bands(n_to: int, n_from: int, taps: int) -> list[tuple[slice, slice]]:
 def operator(n_in: int, n_out: int, taps: int, how: Interpolation, like: Tensor) -> Tensor:
     """Matrices `(taps, n_out, n_in)`: interpolate along an axis, then shift by the tap, zeros beyond the border.
 
-    They are made once for every size, type and device; where `like` is traced they are part of its graph.
+    They are made once for every size, type and device; where `like` is traced they are part of its graph, and on the
+    meta device, where memory is measured, nothing stays.
     """
-    traced = torch.compiler.is_compiling() or type(like) is not Tensor
+    traced = torch.compiler.is_compiling() or type(like) is not Tensor or like.is_meta
     make = cached_operator.__wrapped__ if traced else cached_operator
     return make(n_in, n_out, taps, how, like.dtype, like.device)
 

@@ -12,9 +12,7 @@ is cheaper, or upsampled and convolved. What is upsampled is made again for back
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
-from functools import reduce
 from typing import Literal, get_args
 
 import torch
@@ -65,21 +63,17 @@ class FusionConv(nn.Module):
         size = sources[0].shape[2:] if size is None else size
         if self.fusion == "textbook":
             return self.conv(torch.cat([upsample(x, size, self.interpolation) for x in sources], dim=1))
-        bias = self.conv.bias
-        terms: list[Tensor] = []
-        far: list[tuple[Tensor, Tensor]] = []
-        for x, weight in zip(sources, self.conv.weight.split(self.in_channels, dim=1), strict=True):
-            if is_fused(x.shape[2:], size, weight):
-                far.append((x, weight))
-            else:
-                terms.append(convolve_upsampled(x, weight, None if terms else bias, size, self.interpolation))
-        if far:
-            xs, weights = zip(*far, strict=True)
-            fused = fuse(xs, weights, size, self.interpolation)
-            if bias is not None and not terms:
-                fused = fused + bias.to(fused.dtype).view(-1, *[1] * (fused.ndim - 2))
-            terms.append(fused)
-        return reduce(operator.add, terms)
+        pairs = list(zip(sources, self.conv.weight.split(self.in_channels, dim=1), strict=True))
+        far = [is_fused(x.shape[2:], size, weight) for x, weight in pairs]
+        y, bias = None, self.conv.bias
+        for x, weight in (pair for pair, is_far in zip(pairs, far, strict=True) if not is_far):
+            term = convolve_upsampled(x, weight, bias, size, self.interpolation)
+            y, bias = term if y is None else y + term, None
+        if any(far):
+            xs, weights = zip(*(pair for pair, is_far in zip(pairs, far, strict=True) if is_far), strict=True)
+            term = fuse(xs, weights, size, self.interpolation)
+            y = term if y is None else y + term
+        return y if bias is None else y + bias.to(y.dtype).view(-1, *[1] * (y.ndim - 2))
 
     def idle_multiply_adds(self, sources: Sequence[Tensor], size: Sequence[int] | None = None) -> int:
         """How many of the forward pass' multiply-adds fall on zeros of the operators that upsample."""
@@ -113,10 +107,12 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def is_fused(in_size: Sequence[int], out_size: Sequence[int], weight: Tensor) -> bool:
-    """Whether a source is fused, by the estimated time of a training step."""
+    """Whether a source is fused: where the estimated time of its training step is less than that of upsampling it."""
     out_channels, in_channels, *kernel = weight.shape
     vectors = contractions(in_size, out_size, kernel)
     if not vectors or any(k > 1 for a, k in enumerate(kernel) if a not in vectors):
+        return False
+    if any(old > new for old, new in zip(in_size, out_size, strict=True)):
         return False
     fused = in_channels * math.prod(kernel) * math.prod(in_size)
     for a, n in vectors.items():

@@ -83,11 +83,8 @@ class Topology:
             raise ValueError(f"strides={self.strides}: every stride must be at least 1")
         if any(s != 1 for s in self.strides[0]):
             raise ValueError(f"strides[0]={list(self.strides[0])}: stage 0 works at full resolution; give it stride 1")
-        if self.checkpoint and self.norm_op is not None and issubclass(self.norm_op, _BatchNorm):
-            raise ValueError(
-                f"checkpoint=True with norm_op={self.norm_op.__name__}: what is computed again would count twice in "
-                "its running statistics; plan with an instance norm, or leave checkpoint out"
-            )
+        if self.checkpoint:
+            self._check_checkpoint()
 
     @classmethod
     def of(cls, network: object, kwargs: TopologyKwargs) -> Topology:
@@ -137,6 +134,19 @@ class Topology:
         return tuple(
             math.prod(axis) for axis in zip((1,) * self.dim, *self.strides[shallow + 1 : deep + 1], strict=True)
         )
+
+    def _check_checkpoint(self) -> None:
+        if self.norm_op is not None and issubclass(self.norm_op, _BatchNorm):
+            raise ValueError(
+                f"checkpoint=True with norm_op={self.norm_op.__name__}: what is computed again would count twice in "
+                "its running statistics; plan with an instance norm, or leave checkpoint out"
+            )
+        first = "nonlin" if self.norm_op is None and self.dropout_op is None else "dropout_op"
+        if (getattr(self, f"{first}_kwargs") or {}).get("inplace"):
+            raise ValueError(
+                f"checkpoint=True with {first}_kwargs={getattr(self, f'{first}_kwargs')}: in place it would overwrite "
+                "what is kept, a convolution's result; give inplace=False, or leave checkpoint out"
+            )
 
     def _per_stage(self, name: str) -> tuple[Any, ...]:
         value = getattr(self, name)

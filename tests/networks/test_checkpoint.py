@@ -53,6 +53,9 @@ def test_it_keeps_at_most_twice_what_nnunet_keeps(network):
             kept.append(kept_for_backward(net, (2, 2, 128, 128, 128)) / 2**30)
     # PlainConvUNet: 6.69 GiB (tests/plans/test_memory.py)
     assert kept[1] < min(2 * 6.69, 0.7 * kept[0])
+    if network is networks.UNetSharp:
+        assert kept[0] < 15.52
+        assert kept[1] < 8
 
 
 @pytest.mark.parametrize("network", KINDS)
@@ -65,8 +68,29 @@ def test_it_compiles_without_graph_breaks(network):
         torch.testing.assert_close(a, b)
 
 
-def test_running_statistics_are_refused():
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"norm_op": nn.BatchNorm3d}, "checkpoint=True with norm_op=BatchNorm3d.*instance norm"),
+        ({"norm_op": None}, "checkpoint=True with nonlin_kwargs={'inplace': True}.*inplace=False"),
+        (
+            {"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.1, "inplace": True}},
+            "checkpoint=True with dropout_op_kwargs={'p': 0.1, 'inplace': True}.*inplace=False",
+        ),
+    ],
+)
+def test_what_cannot_be_computed_again_is_refused(change, message):
     _, kwargs = topology("3d")
-    kwargs |= {"norm_op": nn.BatchNorm3d}
-    with pytest.raises(ValueError, match=r"checkpoint=True with norm_op=BatchNorm3d.*instance norm"):
-        networks.CAggNet(input_channels=1, num_classes=2, **kwargs, checkpoint=True)
+    with pytest.raises(ValueError, match=message):
+        networks.CAggNet(input_channels=1, num_classes=2, **{**kwargs, **change}, checkpoint=True)
+
+
+def test_without_a_norm():
+    _, kwargs = topology("2d-anisotropic")
+    kwargs |= {"norm_op": None, "nonlin_kwargs": {"inplace": False}}
+    plain, x = build_from(networks.UNetSharp, (8, 6), kwargs, supervision="paper", deep_supervision=True)
+    checkpointed, _ = build_from(
+        networks.UNetSharp, (8, 6), kwargs, supervision="paper", deep_supervision=True, checkpoint=True
+    )
+    for a, b in zip(outputs_and_gradients(plain, x), outputs_and_gradients(checkpointed, x), strict=True):
+        assert torch.equal(a, b)

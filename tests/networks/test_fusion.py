@@ -1,5 +1,8 @@
 """The exact form of a fused convolution against the textbook's."""
 
+import copy
+import pickle
+from collections import Counter
 from typing import get_args
 
 import pytest
@@ -8,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from nnunet_archs.networks import Topology
-from nnunet_archs.networks.fuse import CHUNK_BYTES, Interpolation, fuse, upsample
+from nnunet_archs.networks import fuse as fuse_module
+from nnunet_archs.networks.fuse import CHUNK_BYTES, Interpolation, bands, fuse, operator, upsample
 from nnunet_archs.networks.fusion import FusionConv, convolve, is_fused
 
 
@@ -103,13 +109,80 @@ def test_kernels_along_an_axis_that_stays_are_convolved():
     assert not is_fused([8, 16, 16], [8, 16, 16], weight(32, 64, 3, 3, 3))
 
 
-def test_nothing_of_the_operators_enters_the_state_dict():
+def test_nothing_of_the_operators_is_in_the_module():
     conv = FusionConv([2, 3], 4, (3, 3), topology(2, True))
-    conv([torch.randn(1, 2, 8, 8), torch.randn(1, 3, 2, 2)])
+    data = [torch.randn(1, 2, 8, 8), torch.randn(1, 3, 2, 2)]
+    y = conv(data)
     assert {key: tuple(value.shape) for key, value in conv.state_dict().items()} == {
         "conv.weight": (4, 5, 3, 3),
         "conv.bias": (4,),
     }
+    for copied in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv))):
+        assert torch.equal(copied(data), y)
+
+
+@pytest.mark.parametrize("taps", [1, 3, 5, 7])
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
+def test_bands_leave_nothing_out(taps, interpolation, monkeypatch):
+    monkeypatch.setattr(fuse_module, "BLOCK", 4)
+    for n_out in range(1, 40):
+        for n_in in range(1, n_out + 1):
+            matrices = operator(n_in, n_out, taps, interpolation, torch.empty(0)).ne(0).any(0)
+            for blocks, reached in ((bands(n_out, n_in, taps), matrices), (bands(n_in, n_out, taps), matrices.T)):
+                left = reached.clone()
+                for rows, columns in blocks:
+                    left[rows, columns] = False
+                assert not left.any(), (n_in, n_out)
+
+
+def test_idle_multiply_adds_are_those_on_zeros():
+    # 4 to 8 positions with corners aligned: every tap has 8 rows, two entries each, but for the coinciding ends and
+    # what is shifted beyond the border; two axes, the first contracted for the 3 taps of the second
+    conv = FusionConv([16], 5, (3, 3), topology(2, False))
+    matrices = operator(4, 8, 3, "aligned", torch.empty(0))
+    zeros = int((matrices == 0).sum())
+    assert zeros == 3 * 8 * 4 - (14 + 13 + 13)
+    assert conv.idle_multiply_adds([torch.empty(2, 16, 4, 4)], (8, 8)) == 2 * 5 * (3 * 4 * zeros + 8 * zeros)
+
+
+def test_a_source_that_is_upsampled_is_convolved_once():
+    # two channels: upsampling them is cheaper than fusing. Backward makes the upsampled again, not the convolution
+    conv = FusionConv([2], 32, (1, 1), topology(2, False), interpolation="nearest")
+    x = torch.randn(1, 2, 16, 16, requires_grad=True)
+    with CountCalls() as counted:
+        conv([x], (32, 32)).sum().backward()
+    assert counted.calls["upsample_nearest2d"] == 2
+    assert counted.calls["convolution"] == 1
+
+
+class CountCalls(TorchDispatchMode):
+    """How often each operator runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_checkpointing_around_it():
+    torch.manual_seed(0)
+    conv = FusionConv([2, 3], 4, (3, 3), topology(2, True))
+    results = []
+    for call in (conv, lambda data: checkpoint(conv, data, use_reentrant=False)):
+        data = [torch.ones(1, 2, 8, 8, requires_grad=True), torch.ones(1, 3, 2, 2, requires_grad=True)]
+        results.append(torch.autograd.grad(call(data).square().sum(), data))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_double_precision_stays_under_autocast():
+    x, weight = torch.randn(1, 2, 4, 4, dtype=torch.double), torch.randn(3, 2, 3, 3, dtype=torch.double)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = fuse([x], [weight], (8, 8), "aligned")
+    torch.testing.assert_close(y, convolve(upsample(x, (8, 8), "aligned"), weight))
 
 
 def test_predicting_first_leaves_training_alone():

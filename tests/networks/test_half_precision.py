@@ -1,4 +1,4 @@
-"""Exact and textbook form under autocast: as close to each other as textbook runs that sum in another order."""
+"""Exact and textbook form under autocast: as close to the truth, and to each other as runs that sum otherwise."""
 
 import pytest
 import torch
@@ -34,16 +34,16 @@ def distance(a, b):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["2d", "3d"])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_forms_differ_no_more_than_two_algorithms(network, name, dtype):
+def test_exact_form_is_as_close_to_the_truth(network, name, dtype):
     nets = [build(network, name, fusion=fusion)[0].eval() for fusion in ("exact", "textbook", "textbook")]
     _, x = build(network, name)
     for net in nets[1:]:
         net.load_state_dict(nets[0].state_dict())
     nets[2] = sliced(nets[2])
-    with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
-        exact, textbook, other = (net(x) for net in nets)
     with torch.no_grad():
+        with torch.autocast("cpu", dtype=dtype):
+            exact, textbook, other = (net(x) for net in nets)
         true = nets[1].double()(x.double())
-    # one input and one network: 5 % is chance
-    assert distance(exact, textbook) <= 1.05 * distance(other, textbook)
     assert distance(exact, true) <= 1.25 * distance(textbook, true)
+    # of one input and one network: 5 % is chance
+    assert distance(exact, textbook) <= 1.05 * distance(other, textbook)

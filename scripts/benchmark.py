@@ -146,7 +146,10 @@ def find_workloads(args: argparse.Namespace) -> list[Workload]:
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """What the times depend on besides the settings."""
-    cuda = {"CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version()} if device.type == "cuda" else {}
+    cuda: dict[str, Any] = {}
+    if device.type == "cuda":
+        tf32 = {"products": torch.backends.cuda.matmul.allow_tf32, "convolutions": torch.backends.cudnn.allow_tf32}
+        cuda = {"CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version(), "TF32": tf32}
     return {
         "device": torch.cuda.get_device_name(device) if cuda else cpu_name(),
         "threads": torch.get_num_threads(),

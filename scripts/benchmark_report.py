@@ -15,7 +15,8 @@ REFERENCE = "PlainConvUNet"
 
 COUNTED = """Multiply-adds: of a forward pass in training, of the whole batch and all supervised outputs, by torch's own
 counter; needed: without those on zeros of the operators that upsample. Kept: memory that a forward pass in float32
-leaves alive for backward, on the meta device. Checkpoint: the exact form, parts of it computed again in backward."""
+leaves alive for backward, on the meta device. Checkpoint: the exact form, parts of it computed again in backward. All
+networks have the topology's features."""
 
 TIMED = """Step: forward, the sum of the outputs' mean squares, backward, SGD. Inference: forward, one output, without
 gradients. Median (least to most) of {} rounds in which all rows take turns, after one that is not counted."""
@@ -46,8 +47,9 @@ def markdown(result: Result, workloads: Sequence[Workload]) -> str:
         rows = result.rows[workload.name]
         by_name = {(row.network, row.form): row for row in rows}
         parts += [f"## {workload.name}", describe_workload(workload), table(rows, timed=repeats > 0, cuda=cuda)]
-        if {"textbook", "exact"} <= {*settings["forms"]}:
-            parts += ["Textbook / exact:", form_ratios(by_name, settings["networks"], quantities)]
+        for of, to in (("textbook", "exact"), ("checkpoint", "exact")):
+            if {of, to} <= {*settings["forms"]}:
+                parts += [f"{of.capitalize()} / {to}:", form_ratios(by_name, settings["networks"], of, to, quantities)]
         parts += [f"Of {REFERENCE}:", reference_ratios(by_name, settings["networks"], settings["forms"], quantities)]
     return "\n\n".join(parts)
 
@@ -98,11 +100,15 @@ def spread(seconds: Sequence[float]) -> str:
 
 
 def form_ratios(
-    rows: Mapping[tuple[str, str], Row], networks: Sequence[str], quantities: Mapping[str, Callable[[Row], float]]
+    rows: Mapping[tuple[str, str], Row],
+    networks: Sequence[str],
+    of: str,
+    to: str,
+    quantities: Mapping[str, Callable[[Row], float]],
 ) -> str:
-    """The textbook form against the exact one, a row a network."""
+    """One form against another, a row a network."""
     lines = [
-        [name, *(ratio(quantity, rows[name, "textbook"], rows[name, "exact"]) for quantity in quantities.values())]
+        [name, *(ratio(quantity, rows[name, of], rows[name, to]) for quantity in quantities.values())]
         for name in networks
     ]
     return markdown_table(["network", *quantities], lines)

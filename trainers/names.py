@@ -108,7 +108,7 @@ OPTIONS = (
     ),
     Option(
         spelling="checkpoint",
-        meaning="keep less for backward and compute it again there: half the memory or less, somewhat slower",
+        meaning="keep a third to six sevenths less for backward and compute it again there: slower by a tenth or more",
         group="memory",
         attribute="checkpoint",
         value=True,

@@ -159,6 +159,35 @@ class TestNumbers:
         for name, row in rows.items():
             assert row["counts"]["multiply_adds"] - row["counts"]["needed"] == expected.get(name, 0)
 
+    def test_checkpoint_beside_exact(self, plans: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        command = arguments(plans, None, "--repeats", "0", "--forms", "exact", "checkpoint", networks=["UNetSharp"])
+        assert main(command) == 0
+        page = capsys.readouterr().out
+        everything, forms, _ = tables_in(page)
+        assert [row["form"] for row in everything] == ["", "", "exact", "checkpoint"]
+        assert "Checkpoint / exact:" in page
+        assert forms[0]["needed multiply-adds"] == forms[0]["counted"] == "1.00"
+        assert float(forms[0]["kept"]) < 0.8
+
+    @pytest.mark.parametrize(
+        ("topology", "network", "expected"),
+        [
+            ("2d-paper", "UNetSharp", 2.71),
+            ("3d-paper", "UNetSharp", 3.53),
+            ("2d-paper", "UNet3Plus", 3.37),
+            ("3d-paper", "UNet3Plus", 6.01),
+        ],
+    )
+    def test_needed_multiply_adds_at_the_papers_widths(
+        self, topology: str, network: str, expected: float, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        # each value that is interpolated counts as two multiply-adds
+        assert (
+            main(["benchmark", network, "--topology", topology, "--repeats", "0", "--forms", "textbook", "exact"]) == 0
+        )
+        _, forms, _ = tables_in(capsys.readouterr().out)
+        assert float(forms[0]["needed multiply-adds"]) == pytest.approx(expected, abs=0.011)
+
     def test_every_network_is_measured_by_default(self, plans: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(arguments(plans, None, "--repeats", "0", "--forms", "exact", networks=[])) == 0
         everything, *_ = tables_in(capsys.readouterr().out)

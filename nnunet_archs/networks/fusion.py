@@ -65,7 +65,8 @@ class FusionConv(nn.Module):
             return self.conv(torch.cat([upsample(x, size, self.interpolation) for x in sources], dim=1))
         pairs = list(zip(sources, self.conv.weight.split(self.in_channels, dim=1), strict=True))
         far = [is_fused(x.shape[2:], size, weight) for x, weight in pairs]
-        y, bias = None, self.conv.bias
+        y: Tensor | None = None
+        bias = self.conv.bias
         for x, weight in (pair for pair, is_far in zip(pairs, far, strict=True) if not is_far):
             term = convolve_upsampled(x, weight, bias, size, self.interpolation)
             y, bias = term if y is None else y + term, None
@@ -73,6 +74,7 @@ class FusionConv(nn.Module):
             xs, weights = zip(*(pair for pair, is_far in zip(pairs, far, strict=True) if is_far), strict=True)
             term = fuse(xs, weights, size, self.interpolation)
             y = term if y is None else y + term
+        assert y is not None  # there is a source
         return y if bias is None else y + bias.to(y.dtype).view(-1, *[1] * (y.ndim - 2))
 
     def idle_multiply_adds(self, sources: Sequence[Tensor], size: Sequence[int] | None = None) -> int:

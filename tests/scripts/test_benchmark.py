@@ -169,21 +169,14 @@ class TestNumbers:
         assert forms[0]["needed multiply-adds"] == forms[0]["counted"] == "1.00"
         assert float(forms[0]["kept"]) < 0.8
 
-    @pytest.mark.parametrize(
-        ("topology", "network", "expected"),
-        [
-            ("2d-paper", "UNetSharp", 2.71),
-            ("3d-paper", "UNetSharp", 3.53),
-            ("2d-paper", "UNet3Plus", 3.37),
-            ("3d-paper", "UNet3Plus", 6.01),
-        ],
-    )
+    @pytest.mark.parametrize(("topology", "expected"), [("2d-paper", 2.71), ("3d-paper", 3.53)])
     def test_needed_multiply_adds_at_the_papers_widths(
-        self, topology: str, network: str, expected: float, capsys: pytest.CaptureFixture[str]
+        self, topology: str, expected: float, capsys: pytest.CaptureFixture[str]
     ) -> None:
         # each value that is interpolated counts as two multiply-adds
         assert (
-            main(["benchmark", network, "--topology", topology, "--repeats", "0", "--forms", "textbook", "exact"]) == 0
+            main(["benchmark", "UNetSharp", "--topology", topology, "--repeats", "0", "--forms", "textbook", "exact"])
+            == 0
         )
         _, forms, _ = tables_in(capsys.readouterr().out)
         assert float(forms[0]["needed multiply-adds"]) == pytest.approx(expected, abs=0.011)

@@ -3,10 +3,10 @@
 The papers upsample every source to the finest grid, concatenate, and convolve. Convolution is linear, and so is
 interpolation, nearest or linear, so the same function is a sum over the sources:
 
-    conv(cat(x_0, up(x_1), ..., up(x_k))) = conv_0(x_0) + conv_1(up(x_1)) + ... + conv_k(up(x_k))
+    conv(cat(x_0, up(x_1), ..., up(x_k))) = conv(cat(x_0, up(x_1))) + conv_2(up(x_2)) + ... + conv_k(up(x_k))
 
-Here is decided how each term is computed: sources on the grid are convolved, the others fused (`fuse.py`) where that
-is cheaper, or upsampled and convolved. What is upsampled is made again for backward, and never kept.
+Here is decided how each source is computed: those below the grid are fused (`fuse.py`), where that is cheaper; what is
+left is upsampled, concatenated and convolved, and this concatenation is made again for backward, never kept.
 """
 
 from __future__ import annotations
@@ -62,20 +62,18 @@ class FusionConv(nn.Module):
         """Sources `(B, C_k, *spatial_k)` to `(B, C_out, *size)`, by default the size of the first."""
         size = sources[0].shape[2:] if size is None else size
         if self.fusion == "textbook":
-            return self.conv(torch.cat([upsample(x, size, self.interpolation) for x in sources], dim=1))
+            return self.conv(concatenated(sources, size, self.interpolation))
         pairs = list(zip(sources, self.conv.weight.split(self.in_channels, dim=1), strict=True))
         far = [is_fused(x.shape[2:], size, weight) for x, weight in pairs]
-        y: Tensor | None = None
-        bias = self.conv.bias
-        for x, weight in (pair for pair, is_far in zip(pairs, far, strict=True) if not is_far):
-            term = convolve_upsampled(x, weight, bias, size, self.interpolation)
-            y, bias = term if y is None else y + term, None
-        if any(far):
-            xs, weights = zip(*(pair for pair, is_far in zip(pairs, far, strict=True) if is_far), strict=True)
-            term = fuse(xs, weights, size, self.interpolation)
-            y = term if y is None else y + term
-        assert y is not None  # there is a source
-        return y if bias is None else y + bias.to(y.dtype).view(-1, *[1] * (y.ndim - 2))
+        fused = [pair for pair, is_far in zip(pairs, far, strict=True) if is_far]
+        near = [pair for pair, is_far in zip(pairs, far, strict=True) if not is_far]
+        if not fused:
+            return convolve_joined(sources, [self.conv.weight], self.conv.bias, size, self.interpolation)
+        y = fuse([x for x, _ in fused], [weight for _, weight in fused], size, self.interpolation)
+        if near:
+            xs, weights = [x for x, _ in near], [weight for _, weight in near]
+            return y + convolve_joined(xs, weights, self.conv.bias, size, self.interpolation)
+        return y if self.conv.bias is None else y + self.conv.bias.to(y.dtype).view(-1, *[1] * (y.ndim - 2))
 
     def idle_multiply_adds(self, sources: Sequence[Tensor], size: Sequence[int] | None = None) -> int:
         """How many of the forward pass' multiply-adds fall on zeros of the operators that upsample."""
@@ -88,18 +86,27 @@ class FusionConv(nn.Module):
         )
 
 
-def convolve_upsampled(
-    x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int], interpolation: Interpolation
+def convolve_joined(
+    sources: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    bias: Tensor | None,
+    size: Sequence[int],
+    interpolation: Interpolation,
 ) -> Tensor:
-    """Convolution of `(B, C, *spatial)` brought to `size`; what is upsampled is made again for backward."""
-    if x.shape[2:] == torch.Size(size):
-        return convolve(x, weight, bias)
+    """Convolution of the concatenation `(B, sum of C_k, *size)`, which is made again for backward."""
+    if len(sources) == 1 and sources[0].shape[2:] == torch.Size(size):
+        return convolve(sources[0], weights[0], bias)
 
-    def run(x: Tensor) -> Tensor:
-        return convolve(upsample(x, size, interpolation), weight, bias)
+    def run(*xs: Tensor) -> Tensor:
+        return convolve(concatenated(xs, size, interpolation), torch.cat(list(weights), dim=1), bias)
 
     # the last that backward asks for is the convolution's input: the convolution itself does not run again
-    return recomputed(run, x)
+    return recomputed(run, *sources)
+
+
+def concatenated(sources: Sequence[Tensor], size: Sequence[int], interpolation: Interpolation) -> Tensor:
+    """Sources `(B, C_k, *spatial_k)`, all brought to `size`, as one tensor."""
+    return torch.cat([upsample(x, size, interpolation) for x in sources], dim=1)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

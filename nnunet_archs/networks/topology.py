@@ -141,10 +141,12 @@ class Topology:
                 f"checkpoint=True with norm_op={self.norm_op.__name__}: what is computed again would count twice in "
                 "its running statistics; plan with an instance norm, or leave checkpoint out"
             )
-        first = "nonlin" if self.norm_op is None and self.dropout_op is None else "dropout_op"
-        if (getattr(self, f"{first}_kwargs") or {}).get("inplace"):
+        first, kwargs = "dropout_op", self.dropout_op_kwargs
+        if self.dropout_op is None:
+            first, kwargs = "nonlin", self.nonlin_kwargs if self.norm_op is None else None
+        if kwargs and kwargs.get("inplace"):
             raise ValueError(
-                f"checkpoint=True with {first}_kwargs={getattr(self, f'{first}_kwargs')}: in place it would overwrite "
+                f"checkpoint=True with {first}_kwargs={kwargs}: in place it would overwrite "
                 "what is kept, a convolution's result; give inplace=False, or leave checkpoint out"
             )
 

@@ -81,6 +81,13 @@ def test_what_cannot_be_computed_again_is_refused(change, message):
         networks.CAggNet(input_channels=1, num_classes=2, **{**kwargs, **change}, checkpoint=True)
 
 
+def test_arguments_of_a_dropout_that_is_not_there_are_no_matter():
+    # nnU-Net's plans have both or neither; a plan written by hand need not
+    _, kwargs = topology("3d")
+    kwargs |= {"dropout_op": None, "dropout_op_kwargs": {"p": 0.1, "inplace": True}}
+    assert networks.UNet(input_channels=1, num_classes=2, **kwargs, checkpoint=True).topology.checkpoint
+
+
 def test_without_a_norm():
     _, kwargs = topology("2d-anisotropic")
     kwargs |= {"norm_op": None, "nonlin_kwargs": {"inplace": False}}

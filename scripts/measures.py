@@ -46,30 +46,20 @@ def count(build: Callable[[], nn.Module], shape: Sequence[int]) -> Counts:
     """The counts of a network for an input `(B, C, *spatial)`, on the meta device."""
     with torch.device("meta"):
         network, x = build(), torch.empty(*shape)
-    with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
-        network(x)
-    multiply_adds = counter.get_total_flops() // 2
-    return Counts(
-        sum(parameter.numel() for parameter in network.parameters()),
-        multiply_adds,
-        multiply_adds - idle_multiply_adds(network, x),
-        kept_for_backward(network, shape),
-    )
-
-
-def idle_multiply_adds(network: nn.Module, x: Tensor) -> int:
-    """Multiply-adds of a forward pass that fall on zeros of the operators by which exact fusion upsamples."""
+    kept_bytes = kept_for_backward(network, shape)
     idle: list[int] = []
 
     def add(conv: Any, args: Any, kwargs: Any) -> None:
         idle.append(conv.idle_multiply_adds(*args, **kwargs))
 
-    fusions = [m for m in network.modules() if isinstance(m, FusionConv) and m.fusion == "exact"]
-    hooks = [conv.register_forward_pre_hook(add, with_kwargs=True) for conv in fusions]
-    network(x)
-    for hook in hooks:
-        hook.remove()
-    return sum(idle)
+    for module in network.modules():
+        if isinstance(module, FusionConv) and module.fusion == "exact":
+            module.register_forward_pre_hook(add, with_kwargs=True)
+    with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
+        network(x)
+    multiply_adds = counter.get_total_flops() // 2
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Counts(parameters, multiply_adds, multiply_adds - sum(idle), kept_bytes)
 
 
 @dataclass(frozen=True)

@@ -88,13 +88,13 @@ class _Term:
     def __init__(self, x: Tensor, weight: Tensor, size: Sequence[int], how: Interpolation) -> None:
         self.size, self.in_size, self.kernel = tuple(size), tuple(x.shape[2:]), weight.shape[2:]
         self.batch = x.shape[0]
-        self.axes = upsampled_axes(self.in_size, self.size)
+        vectors = contractions(self.in_size, self.size, self.kernel)
+        self.axes = list(vectors)
         self.operators = {a: operator(self.in_size[a], size[a], self.kernel[a], how, x) for a in self.axes}
         self.columns = x.transpose(0, 1).flatten(1)
         # (a dimension for each axis' taps, C_out, C_in)
         self.order = [*(2 + a for a in self.axes), 0, 1, *(2 + a for a in range(len(size)) if a not in self.axes)]
         self.taps = weight.permute(self.order).flatten(len(self.axes) + 1)
-        vectors = contractions(self.in_size, self.size, self.kernel)
         largest = max(math.prod([*self.kernel, *self.in_size]), *(n * size[a] for a, n in vectors.items()))
         budget = CHUNK_BYTES.get(x.device.type, OTHER_CHUNK_BYTES)
         chunk = max(1, budget // max(1, self.batch * largest * x.element_size()))
@@ -103,16 +103,14 @@ class _Term:
     def add_to(self, out: Tensor, *, add: bool) -> None:
         """Set `(C_out, B, *size)` to the term, or add it."""
         for chunk in self.chunks:
-            taps = self.taps[..., chunk, :]
-            shape = [taps[0].shape[:-1].numel() * self.batch, *self.in_size]
+            taps, shape = self.taps[..., chunk, :], list(self.in_size)
             z = taps.flatten(0, -2) @ self.columns
-            for a in self.axes:
-                last = a == self.axes[-1]
-                shape[1 + a] = self.size[a]
-                parts, z = z.view(self.kernel[a], -1), out[chunk] if last else out.new_empty(shape)
-                contract(parts, self.operators[a], z, before=math.prod(shape[: 1 + a]), add=add and last)
-                if not last:
-                    shape[0] //= self.kernel[self.axes[self.axes.index(a) + 1]]
+            for step, a in enumerate(self.axes, start=1):
+                last = step == len(self.axes)
+                shape[a] = self.size[a]
+                maps = taps.shape[step:-1].numel() * self.batch
+                parts, z = z.view(self.kernel[a], -1), out[chunk] if last else out.new_empty(maps, *shape)
+                contract(parts, self.operators[a], z, before=maps * math.prod(shape[:a]), add=add and last)
 
     def gradients(self, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of source and weight, for that of the sum: `(C_out, B, *size)`."""
@@ -135,15 +133,10 @@ class _Term:
         )
 
 
-def upsampled_axes(in_size: Sequence[int], size: Sequence[int]) -> list[int]:
-    """The axes along which sizes differ, in the order in which they are contracted: the last first."""
-    return [a for a in reversed(range(len(size))) if in_size[a] != size[a]]
-
-
 def contractions(in_size: Sequence[int], size: Sequence[int], kernel: Sequence[int]) -> dict[int, int]:
-    """The axes in the order of their contraction, and how many vectors along each it gives for an out channel."""
+    """The axes that are upsampled, the last first, and how many vectors along each are made for an out channel."""
     shape, vectors = list(in_size), {}
-    axes = upsampled_axes(in_size, size)
+    axes = [a for a in reversed(range(len(size))) if in_size[a] != size[a]]
     for done, a in enumerate(axes, start=1):
         shape[a] = 1
         vectors[a] = math.prod([*shape, *(kernel[b] for b in axes[done:])])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from .recompute import recomputed
 from .topology import Axes, Topology
 
 Fusion = Literal["exact", "textbook"]
+Pair: TypeAlias = tuple[Tensor, Tensor]
 
 # what takes the time of how many multiply-adds of a convolution: an upsampled value, a multiply-add of a contraction,
 # and a value that it adds to. Fitted to training steps of single sources on a CPU (docs/fusion.md)
@@ -63,10 +64,7 @@ class FusionConv(nn.Module):
         size = sources[0].shape[2:] if size is None else size
         if self.fusion == "textbook":
             return self.conv(concatenated(sources, size, self.interpolation))
-        pairs = list(zip(sources, self.conv.weight.split(self.in_channels, dim=1), strict=True))
-        far = [is_fused(x.shape[2:], size, weight) for x, weight in pairs]
-        fused = [pair for pair, is_far in zip(pairs, far, strict=True) if is_far]
-        near = [pair for pair, is_far in zip(pairs, far, strict=True) if not is_far]
+        fused, near = self.sort(sources, size)
         if not fused:
             return convolve_joined(sources, [self.conv.weight], self.conv.bias, size, self.interpolation)
         y = fuse([x for x, _ in fused], [weight for _, weight in fused], size, self.interpolation)
@@ -75,14 +73,21 @@ class FusionConv(nn.Module):
             return y + convolve_joined(xs, weights, self.conv.bias, size, self.interpolation)
         return y if self.conv.bias is None else y + self.conv.bias.to(y.dtype).view(-1, *[1] * (y.ndim - 2))
 
+    def sort(self, sources: Sequence[Tensor], size: Sequence[int]) -> tuple[list[Pair], list[Pair]]:
+        """The sources with their weights: those that are fused, and the others."""
+        fused: list[Pair] = []
+        near: list[Pair] = []
+        for x, weight in zip(sources, self.conv.weight.split(self.in_channels, dim=1), strict=True):
+            (fused if is_fused(x.shape[2:], size, weight) else near).append((x, weight))
+        return fused, near
+
     def idle_multiply_adds(self, sources: Sequence[Tensor], size: Sequence[int] | None = None) -> int:
         """How many of the forward pass' multiply-adds fall on zeros of the operators that upsample."""
         size = sources[0].shape[2:] if size is None else size
         out_channels, _, *kernel = self.conv.weight.shape
         return sum(
             x.shape[0] * out_channels * idle_multiply_adds(x.shape[2:], size, kernel, self.interpolation)
-            for x, weight in zip(sources, self.conv.weight.split(self.in_channels, dim=1), strict=True)
-            if is_fused(x.shape[2:], size, weight)
+            for x, _ in self.sort(sources, size)[0]
         )
 
 

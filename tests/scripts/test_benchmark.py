@@ -93,7 +93,7 @@ class TestNumbers:
             assert counts["parameters"] == sum(parameter.numel() for parameter in network.parameters())
             assert counts["kept_bytes"] == kept_for_backward(network, workload.shape)
             assert len(row["samples"]) == 2
-            assert all(0 < sample["inference"] < sample["step"] < 60 for sample in row["samples"])
+            assert all(sample[what] > 0 for sample in row["samples"] for what in ("step", "inference"))
             assert all(sample["peak"] is None for sample in row["samples"])
         page = capsys.readouterr().out
         assert f"`nnunet-archs {' '.join(command)}`" in page

@@ -1,13 +1,48 @@
-"""Measure what a network keeps in memory between forward and backward, without a GPU and without that memory."""
+"""Measure the memory that a network's training takes, without a GPU and without that memory."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
-from torch.multiprocessing.reductions import StorageWeakRef
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+FLOAT = 4  # bytes
+GIB = 2**30
+
+Outputs = Tensor | list[Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingMemory:
+    """Bytes that a step of training takes.
+
+    `state` is there all the time: the input, parameters and the optimiser's moments, under autocast the parameters'
+    halves. Beside it stand `activations` with the gradients and what backward computes, at their most, and then
+    `update`, the gradients and the optimiser's copy of them. `kept` is what forward and loss leave for backward.
+    """
+
+    state: int
+    kept: int
+    activations: int
+    update: int
+
+    @property
+    def peak(self) -> int:
+        """The most that is there at once."""
+        return self.state + max(self.activations, self.update)
+
+    def scaled(self, factor: float) -> TrainingMemory:
+        """The least that a step takes whose maps are larger by a factor: gradients of parameters do not grow."""
+        maps = max(self.kept, self.activations - self.update // 2)
+        return replace(self, kept=round(self.kept * factor), activations=round(maps * factor))
 
 
 def kept_for_backward(network: nn.Module, shape: Sequence[int]) -> int:
@@ -19,35 +54,95 @@ def kept_for_backward(network: nn.Module, shape: Sequence[int]) -> int:
     Raises:
         ValueError: if it is elsewhere.
     """
-    own = [*network.parameters(), *network.buffers()]
-    if elsewhere := {tensor.device.type for tensor in own} - {"meta"}:
-        raise ValueError(
-            f"{type(network).__name__} is on {', '.join(sorted(elsewhere))}; build it under torch.device('meta')"
-        )
+    check_meta(network)
     x = torch.empty(tuple(shape), device="meta")
-    apart = {StorageWeakRef(tensor.untyped_storage()) for tensor in (x, *own)}
-    with torch.enable_grad(), StorageRecorder() as recorder:
+    with torch.enable_grad(), LiveStorages((x, *network.parameters(), *network.buffers())) as live:
         outputs = network(x)
-    kept = sum(size for storage, size in recorder.sizes.items() if storage not in apart and not storage.expired())
+    kept = live.bytes
     del outputs  # backward starts from them: they, and what they hold, had to live until here
     return kept
 
 
-class StorageRecorder(TorchDispatchMode):
-    """Weak references to the storages of all that is computed, and their bytes.
+def training_memory(
+    network: nn.Module,
+    shape: Sequence[int],
+    loss: Callable[[Any], Tensor],
+    *,
+    half: bool,
+    moments: int = 1,
+) -> TrainingMemory:
+    """Memory of a training step with an input `(B, C, *spatial)` and a `loss` of the outputs.
+
+    With `half` as under autocast: maps and their gradients have two bytes a value, the loss its own precision, and
+    parameters and their gradients four. `moments` is how many tensors the optimiser keeps for a parameter: SGD 1,
+    Adam 2. What a convolution's algorithm takes as workspace is not known here. The network has to be on the meta
+    device.
+
+    Raises:
+        ValueError: if it is elsewhere.
+    """
+    check_meta(network)
+    network = deepcopy(network)
+    x = torch.empty(tuple(shape), device="meta")
+    parameters = FLOAT * sum(parameter.numel() for parameter in network.parameters())
+    state = x.untyped_storage().nbytes() + parameters * (1 + moments)
+    if half:
+        network, x = network.half(), x.half()
+        state += parameters // 2
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    gradients = FLOAT * sum(parameter.numel() for parameter in trained)
+    with torch.enable_grad(), LiveStorages((x, *network.parameters(), *network.buffers())) as live:
+        if half:
+            for parameter in trained:  # its gradient has four bytes a value, of which two are seen
+                parameter.register_post_accumulate_grad_hook(partial(_add_other_half, live))
+        outputs = network(x)  # nnU-Net's step holds them to its end
+        value = loss(outputs)
+        kept = live.bytes
+        value.backward()
+    return TrainingMemory(state=state, kept=kept, activations=live.peak, update=2 * gradients)
+
+
+def _add_other_half(live: LiveStorages, parameter: Tensor) -> None:
+    live.add(2 * parameter.numel())
+
+
+def check_meta(network: nn.Module) -> None:
+    """Check that a network is on the meta device.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if elsewhere := {tensor.device.type for tensor in (*network.parameters(), *network.buffers())} - {"meta"}:
+        raise ValueError(
+            f"{type(network).__name__} is on {', '.join(sorted(elsewhere))}; build it under torch.device('meta')"
+        )
+
+
+class LiveStorages(TorchDispatchMode):
+    """Bytes of the storages alive of all that is computed, and the most they were; `apart` are not counted.
 
     Saved-tensor hooks would not see what activation checkpointing holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Iterable[Tensor]) -> None:
         super().__init__()
-        self.sizes: dict[StorageWeakRef, int] = {}
+        self.bytes = self.peak = 0
+        # Python's object of a storage lives as long as the storage does
+        self.known = weakref.WeakSet(tensor.untyped_storage() for tensor in apart)
+
+    def add(self, n: int) -> None:
+        """Count bytes that come, or go if negative."""
+        self.bytes += n
+        self.peak = max(self.peak, self.bytes)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operator and note what it gives."""
+        """Run an operator and count what it gives."""
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, Tensor):
                 storage = tensor.untyped_storage()
-                self.sizes[StorageWeakRef(storage)] = storage.nbytes()
+                if storage not in self.known:
+                    self.known.add(storage)
+                    self.add(storage.nbytes())
+                    weakref.finalize(storage, self.add, -storage.nbytes())
         return result

@@ -228,9 +228,11 @@ def operator(n_in: int, n_out: int, taps: int, how: Interpolation, like: Tensor)
     """Matrices `(taps, n_out, n_in)`: interpolate along an axis, then shift by the tap, zeros beyond the border.
 
     They are made once for every size, type and device; where `like` is traced they are part of its graph, and on the
-    meta device, where memory is measured, nothing stays.
+    meta device, where memory is measured, they have no values.
     """
-    traced = torch.compiler.is_compiling() or type(like) is not Tensor or like.is_meta
+    if like.is_meta:
+        return like.new_empty(taps, n_out, n_in)
+    traced = torch.compiler.is_compiling() or type(like) is not Tensor
     make = cached_operator.__wrapped__ if traced else cached_operator
     return make(n_in, n_out, taps, how, like.dtype, like.device)
 

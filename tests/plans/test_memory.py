@@ -4,10 +4,12 @@ import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.checkpoint import checkpoint
 
 from nnunet_archs.networks import CrosslinkNet, FocusNetPlusPlus, UNetSharp, VNetSharp
-from nnunet_archs.plans.memory import kept_for_backward
+from nnunet_archs.plans.memory import kept_for_backward, training_memory
 
 FLOAT = 4  # bytes
 GIB = 2**30
@@ -138,3 +140,77 @@ def test_nnunets_3d_default_keeps_6_7_gib():
 def test_a_network_with_values_is_refused():
     with pytest.raises(ValueError, match=r"Linear is on cpu; build it under torch.device\('meta'\)"):
         kept_for_backward(nn.Linear(2, 2), (1, 2))
+
+
+def squares(outputs):
+    return sum(output.float().square().mean() for output in (outputs if isinstance(outputs, list) else [outputs]))
+
+
+def on_meta(make):
+    with torch.device("meta"):
+        return make()
+
+
+class TestTrainingMemory:
+    def test_count_by_hand(self):
+        # one convolution: its result for backward and the loss, a gradient of the result beside it, then parameters'
+        network = on_meta(lambda: nn.Conv2d(1, 8, 3, padding=1, bias=False))
+        memory = training_memory(network, (2, 1, 16, 16), lambda y: y.sum(), half=False)
+        voxels, weights = 2 * 16 * 16, 9 * 8
+        assert memory.state == FLOAT * (voxels + 2 * weights)
+        assert memory.kept == FLOAT * (8 * voxels + 1)
+        assert memory.update == FLOAT * 2 * weights
+        assert memory.peak == memory.state + max(memory.activations, memory.update)
+
+    def test_under_autocast_maps_have_two_bytes_and_parameters_three_copies(self):
+        network = on_meta(lambda: nn.Conv2d(1, 8, 3, padding=1, bias=False))
+        whole, half = (training_memory(network, (2, 1, 64, 64), squares, half=half) for half in (False, True))
+        voxels, weights = 2 * 64 * 64, 9 * 8
+        assert half.state == whole.state + 2 * weights
+        # the result, and of the loss its float32 copy; the square's mean keeps nothing else
+        assert half.kept == 2 * 8 * voxels + FLOAT * (8 * voxels + 1)
+        assert half.update == whole.update
+
+    def test_adam_keeps_one_tensor_more(self):
+        network = on_meta(lambda: nn.Conv2d(1, 8, 3))
+        sgd, adam = (training_memory(network, (1, 1, 8, 8), squares, half=False, moments=n) for n in (1, 2))
+        assert adam.peak - sgd.peak == FLOAT * 8 * 10
+
+    def test_the_network_is_left_as_it_was(self):
+        network = on_meta(lambda: nn.Conv2d(1, 8, 3))
+        training_memory(network, (1, 1, 8, 8), squares, half=True)
+        assert network.weight.dtype == torch.float32
+        assert network.weight.grad is None
+
+    @pytest.mark.parametrize("factor", [2, 8])
+    def test_scaled_is_the_least_that_larger_maps_take(self, factor):
+        network = on_meta(lambda: UNetSharp(1, 2, supervision="paper", **topology()))
+        small = training_memory(network, (1, 1, 8, 32, 32), squares, half=True)
+        large = training_memory(network, (factor, 1, 8, 32, 32), squares, half=True)
+        assert 0.8 * large.activations < small.scaled(factor).activations <= large.activations
+
+    @pytest.mark.parametrize("checkpointed", [False, True])
+    @pytest.mark.parametrize("network", [UNetSharp, FocusNetPlusPlus, CrosslinkNet])
+    def test_agrees_with_torchs_own_tracker(self, network, checkpointed):
+        def make():
+            return network(1, 2, supervision="paper", checkpoint=checkpointed, **topology())
+
+        shape = (2, 1, 16, 64, 64)
+        ours = training_memory(on_meta(make), shape, squares, half=False)
+        with FakeTensorMode():
+            net = make()
+            optimizer = torch.optim.SGD(net.parameters(), 1e-2, momentum=0.9, weight_decay=1e-5, foreach=True)
+            tracker = MemTracker()
+            tracker.track_external(net, optimizer)
+            with tracker:
+                for _ in range(2):  # the optimiser's moments are there from the second step on
+                    tracker.reset_mod_stats()
+                    optimizer.zero_grad()
+                    squares(net(torch.randn(shape))).backward()
+                    optimizer.step()
+        (snapshot,) = (of for device, of in tracker.get_tracker_snapshot("peak").items() if device.type == "cpu")
+        assert ours.peak == pytest.approx(snapshot["Total"], rel=0.08)
+
+    def test_a_network_with_values_is_refused(self):
+        with pytest.raises(ValueError, match=r"build it under torch.device\('meta'\)"):
+            training_memory(nn.Conv2d(1, 1, 1), (1, 1, 4, 4), squares, half=True)

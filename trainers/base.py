@@ -23,6 +23,7 @@ from nnunet_archs.networks import SegmentationNetwork, Topology
 from nnunet_archs.networks.contract import Supervision
 from nnunet_archs.networks.topology import PLANNED
 
+from .memory import describe_memory
 from .options import Option
 
 
@@ -111,7 +112,12 @@ class PaperTrainer(nnUNetTrainer):
     @classmethod
     def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         """The network's options that the trainer's name decides."""
-        return {"supervision": cls.chosen_supervision()} | ({"checkpoint": True} if cls.checkpoint else {})
+        return {"supervision": cls.chosen_supervision(), **cls.architecture_options(configuration)}
+
+    @classmethod
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        """Those among them that do not depend on the loss, so that a plan can state them for any trainer."""
+        return {"checkpoint": True} if cls.checkpoint else {}
 
     @classmethod
     def chosen_supervision(cls) -> Supervision:
@@ -122,6 +128,17 @@ class PaperTrainer(nnUNetTrainer):
     def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         """Arguments of the network beside or in place of the topology, for plans made for another network."""
         return {}
+
+    @classmethod
+    def planned_arguments(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        """What a plan made for this trainer's network states, with the topology of another's."""
+        own = cls.missing_in_plans(configuration) | cls.architecture_options(configuration)
+        return {**topology_kwargs(configuration), **own}
+
+    @classmethod
+    def moments(cls) -> int:
+        """Tensors that the optimiser keeps for every parameter: nnU-Net's SGD has the momentum."""
+        return 1
 
     @classmethod
     def build_network_architecture(
@@ -184,6 +201,14 @@ class PaperTrainer(nnUNetTrainer):
         if self.chosen_supervision() == "nnunet":
             weights = [0.5**stage for stage in self.branch_stages[:-1]] + [0.0]
         return [weight / sum(weights) for weight in weights]
+
+    @override
+    def on_train_start(self) -> None:
+        if not self.was_initialized:
+            self.initialize()
+        if self.local_rank == 0:
+            self.print_to_log_file(describe_memory(self))
+        super().on_train_start()
 
     @override
     def on_train_epoch_start(self) -> None:

@@ -43,6 +43,11 @@ class CAggNetTrainer(PaperTrainer):
     def new_loss(self, **labels: Unpack[LabelKwargs]) -> SegmentationLoss:
         return FocalLoss(alpha=self.alpha / 100, gamma=self.gamma, **labels)
 
+    @classmethod
+    @override
+    def moments(cls) -> int:
+        return super().moments() if cls.recipe == "nnunet" else 2
+
     @override
     def configure_optimizers(self) -> tuple[optim.Optimizer, PolyLRScheduler]:
         """The paper's Adam of rate 1e-3 (section IV), with nnU-Net's decay; `_DiceCE` keeps nnU-Net's SGD.

@@ -53,9 +53,13 @@ class CrosslinkNetTrainer(PaperTrainer):
     @classmethod
     @override
     def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        attention = cls.recipe == "paper"
-        own = {"attention": attention, "branches": cls.branches, "released": cls.released}
-        return {**super().network_options(configuration), **own}
+        return {**super().network_options(configuration), "attention": cls.recipe == "paper"}
+
+    @classmethod
+    @override
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        own = {"branches": cls.branches, "released": cls.released}
+        return {**super().architecture_options(configuration), **own}
 
     @override
     def _build_loss(self) -> nn.Module:

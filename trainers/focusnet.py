@@ -67,8 +67,8 @@ class FocusNetPlusPlusTrainer(PaperTrainer):
 
     @classmethod
     @override
-    def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        options = super().network_options(configuration)
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        options = super().architecture_options(configuration)
         if cls.preset is None:
             return options
         preset = PRESETS[cls.preset]

@@ -131,6 +131,10 @@ OPTIONS = (
 )
 
 
+# groups of options that leave network and loss as they are
+SAME_STEP = ("epochs", "iterations", "augmentation")
+
+
 class UnknownTrainer(LookupError):
     """The name's first word is none of the trainers here."""
 
@@ -174,6 +178,13 @@ def trainer_class(name: str) -> type[PaperTrainer]:
     attributes["__module__"] = "nnunet_archs.discovery.nnunet_archs_trainers"
     attributes["__doc__"] = f"{base_name} with {', '.join(f'_{word}' for word in words)}."
     return type(name, (base, *variants), attributes)
+
+
+def plans_name(trainer: type[PaperTrainer]) -> str:
+    """Name of the plans made for a trainer: its network, and the options that change what a step takes."""
+    base, *words = trainer.__name__.split("_")
+    told = [word for word in words if find_option(word, trainer.__name__, TRAINERS[base]).group not in SAME_STEP]
+    return "_".join([base.removesuffix("Trainer"), *told]) + "Plans"
 
 
 def find_option(word: str, name: str, trainer: type[PaperTrainer]) -> Option:

@@ -94,9 +94,9 @@ class PrunableTrainer(HybridTrainer):
 
     @classmethod
     @override
-    def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         level = cls.pruned_to or cls.level
-        return super().network_options(configuration) | ({} if level is None else {"level": level})
+        return super().architecture_options(configuration) | ({} if level is None else {"level": level})
 
     @classmethod
     @override

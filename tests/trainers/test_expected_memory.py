@@ -1,0 +1,98 @@
+"""What a step is expected to take, against steps; and plans that name a network, with nnU-Net's own trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hand_made import make_batch, make_dataset_json, make_plans, make_trainer
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_archs.plans.memory import GIB, LiveStorages
+from nnunet_archs.plans.planner import architecture
+from nnunet_archs.trainers.memory import describe_memory, expected_memory
+from nnunet_archs.trainers.names import TRAINERS, trainer_class
+
+CPU = torch.device("cpu")
+
+
+def expect(name: str, plans: dict[str, Any], target: str = "labels", **options: Any) -> Any:
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration("tiny")
+    return expected_memory(
+        trainer_class(name), manager, configuration, make_dataset_json(target), **{"half": False} | options
+    )
+
+
+@pytest.mark.parametrize("target", ["labels", "regions"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "UNetSharpTrainer",
+        "UNetSharpTrainer_CGM_checkpoint",
+        "CAggNetTrainer",
+        "CrosslinkNetTrainer",
+        "FocusNetPlusPlusTrainer",
+        "PlainConvUNetTrainer",
+    ],
+)
+def test_a_real_step_takes_what_is_expected(name: str, target: str) -> None:
+    plans = make_plans(2)
+    plans["configurations"]["tiny"] |= {"patch_size": [128, 128], "batch_size": 4}
+    trainer = make_trainer(name, plans, target)
+    batch = make_batch(trainer)
+    trainer.train_step(batch)  # the optimiser's moments are there from now on
+    moments = [value for state in trainer.optimizer.state.values() for value in state.values()]
+    batch = {"data": batch["data"], "target": batch["target"]}
+    targets = batch["target"] if isinstance(batch["target"], list) else [batch["target"]]
+    there = [batch["data"], *targets, *trainer.network.parameters(), *trainer.network.buffers(), *moments]
+    with LiveStorages(there) as live:
+        trainer.train_step(batch)
+    expected = expect(name, plans, target)
+    assert max(expected.activations, expected.update) == pytest.approx(live.peak, rel=0.1)
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_every_trainer_and_every_kind_of_label(name: str) -> None:
+    for target in ("labels", "regions+ignore"):
+        whole, half = (expect(name, make_plans(3), target, half=half) for half in (False, True))
+        assert whole.state < half.state
+        assert 0 < half.kept < whole.kept <= whole.activations
+    assert expect(name, make_plans(3), batch_size=1).peak < expect(name, make_plans(3)).peak
+
+
+def test_the_step_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer("UNetSharpTrainer_5epochs", make_plans(2))
+    peak = expect("UNetSharpTrainer", make_plans(2)).peak / GIB
+    assert describe_memory(trainer) == f"A training step is expected to take {peak:.1f} GiB"
+    free = 10 * GIB
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, 24 * GIB))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
+    trainer.device = torch.device("cuda")
+    assert describe_memory(trainer).endswith("besides some 2 GiB of CUDA's own; a GPU has 24.0 GiB")
+    free = 0
+    remedy = describe_memory(trainer)
+    assert "of which 0.0 are free: that will hardly fit" in remedy
+    assert "nnunet-archs plan -d 901 -tr UNetSharpTrainer_5epochs --gpu-memory 24" in remedy
+
+
+@pytest.mark.parametrize("n_axes", [2, 3])
+@pytest.mark.parametrize("name", [*TRAINERS, "UNetSharpTrainer_L1_checkpoint", "FocusNetPlusPlusTrainer_S"])
+def test_nnunets_own_trainer_trains_the_network_that_a_plan_names(name: str, n_axes: int) -> None:
+    plans = make_plans(n_axes)
+    tiny = plans["configurations"]["tiny"]
+    tiny["architecture"] = architecture(trainer_class(name), tiny)
+    torch.manual_seed(0)
+    trainer = nnUNetTrainer(plans, "tiny", 0, make_dataset_json(), CPU)
+    trainer.initialize()
+    assert type(trainer.network).__name__ == trainer_class(name).network_class.__name__
+    batch = make_batch(trainer)
+    losses = [float(trainer.train_step(batch)["loss"]) for _ in range(10)]
+    assert losses[-1] < losses[0]
+    network = nnUNetTrainer.build_network_architecture(
+        trainer.plans_manager, trainer.configuration_manager, 1, 3, enable_deep_supervision=False
+    )
+    network.load_state_dict(trainer.network.state_dict())
+    assert network(batch["data"]).shape == (2, 3, *tiny["patch_size"])

@@ -215,6 +215,19 @@ def test_ensemble(home: Home, tmp_path: Path) -> None:
         assert (label_map == mean.argmax(0)).mean() > 0.999  # ties
 
 
+def test_plans_for_a_network(home: Home, tmp_path: Path) -> None:
+    plan = ["plan", "-d", ID, "-tr", "CAggNetTrainer", "-c", "2d", "--gpu-memory", "2", "--base-width", "4"]
+    printed = home.run("nnunet-archs", *plan)
+    assert "nnUNetv2_preprocess" not in printed  # the data of nnUNetPlans is there
+    model = ["-p", "CAggNetPlans", "-tr", "CAggNetTrainer_1epochs_1iterations", "-device", "cpu"]
+    printed = home.run("nnUNetv2_train", ID, "2d", 0, *model, variables={"nnUNet_n_proc_DA": "0"})
+    assert "A training step is expected to take" in printed
+    images = ["-i", home.raw / "imagesTs", "-o", tmp_path]
+    home.run("nnUNetv2_predict", *images, "-d", ID, "-c", "2d", "-f", 0, *model, "-npp", 0, "-nps", 0)
+    assert all(labels.shape == SHAPE for labels in read_label_maps(tmp_path).values())
+    assert len(read_label_maps(tmp_path)) == N_TEST
+
+
 @pytest.mark.parametrize("configuration", MODELS)
 @pytest.mark.parametrize("trainer", sorted(TRAINERS))
 @pytest.mark.usefixtures("in_process")

@@ -1,0 +1,150 @@
+"""The command that plans: what it writes, prints, shares and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planning import HIPPOCAMPUS, set_folders, write_datasets
+
+from nnunet_archs.scripts.main import main
+
+SMALL = ["-d", "801", "-tr", "ClassicalUNetTrainer"]
+NAME = "ClassicalUNetPlans"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a data set's plans; planning runs in this process."""
+    write_datasets(tmp_path)
+    set_folders(tmp_path, monkeypatch)
+    monkeypatch.setattr("nnunet_archs.scripts.plan.default_num_processes", 1)
+    return tmp_path / "nnUNet_preprocessed" / HIPPOCAMPUS
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def load(folder: Path, name: str) -> dict[str, Any]:
+    plans: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+    return plans
+
+
+class TestPlans:
+    def test_files_and_table(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["plan", *SMALL, "CAggNetTrainer_5epochs", "-c", "2d", "--gpu-memory", "4"]) == 0
+        output = capsys.readouterr().out
+        rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in output.splitlines() if "|" in line]
+        assert [row[:2] for row in rows[2:]] == [[NAME, "2d"], ["CAggNetPlans", "2d"]]
+        for row in rows[2:]:
+            cells = dict(zip(rows[0], row, strict=True))
+            plan = load(folder, row[0])["configurations"]["2d"]
+            assert cells["patch"] == " x ".join(map(str, plan["patch_size"]))
+            assert cells["batch"] == str(plan["batch_size"])
+            assert cells["of the GPU"] == f"{float(cells['memory, GiB']) / 4:.0%}"
+            assert (cells["patch limited by"], cells["batch limited by"]) == ("image", "5% of the data")
+        assert "nnUNetv2_preprocess -d 801 -plans_name ClassicalUNetPlans -c 2d" in output
+        assert "nnUNetv2_train 801 2d 0 -tr CAggNetTrainer_5epochs -p CAggNetPlans" in output
+        assert load(folder, "CAggNetPlans")["plans_name"] == "CAggNetPlans"
+
+    def test_preprocessed_data_is_shared_where_it_is_the_same(self, folder: Path, capsys: Any) -> None:
+        main(["plan", "-d", "801", "-tr", "PlainConvUNetTrainer"])
+        (folder / "PlainConvUNetPlans.json").rename(folder / "nnUNetPlans.json")
+        stock = load(folder, "nnUNetPlans")
+        stock["plans_name"] = "nnUNetPlans"
+        for name, planned in stock["configurations"].items():
+            planned["data_identifier"] = f"nnUNetPlans_{name}"
+        stock["configurations"]["3d_fullres"]["spacing"][0] *= 2
+        (folder / "nnUNetPlans.json").write_text(json.dumps(stock))
+        (folder / "nnUNetPlans_2d").mkdir()
+        for case in range(260):
+            (folder / "nnUNetPlans_2d" / f"{case}.pkl").touch()
+        before = contents(folder / "nnUNetPlans_2d")
+        capsys.readouterr()
+        assert main(["plan", *SMALL]) == 0
+        made = load(folder, NAME)["configurations"]
+        assert made["2d"]["data_identifier"] == "nnUNetPlans_2d"
+        assert made["3d_fullres"]["data_identifier"] == f"{NAME}_3d_fullres"
+        assert f"nnUNetv2_preprocess -d 801 -plans_name {NAME} -c 3d_fullres\n" in capsys.readouterr().out
+        assert contents(folder / "nnUNetPlans_2d") == before
+
+    def test_overwriting_keeps_other_configurations(self, folder: Path) -> None:
+        main(["plan", *SMALL, "-c", "2d"])
+        plans = load(folder, NAME)
+        plans["configurations"] |= {"2d_small": {"inherits_from": "2d", "batch_size": 3}}
+        plans["configurations"]["2d"]["batch_size"] = 1
+        (folder / f"{NAME}.json").write_text(json.dumps(plans))
+        assert main(["plan", *SMALL, "-c", "2d", "--overwrite"]) == 0
+        made = load(folder, NAME)["configurations"]
+        assert made["2d"]["batch_size"] > 1
+        assert made["2d_small"] == {"inherits_from": "2d", "batch_size": 3}
+
+    def test_matching(self, folder: Path, capsys: Any) -> None:
+        main(["plan", *SMALL, "-c", "2d"])
+        capsys.readouterr()
+        command = ["plan", "-d", "801", "-tr", "CAggNetTrainer", "--match", NAME, "--by", "parameters"]
+        assert main(command) == 0
+        output = capsys.readouterr().out
+        rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in output.splitlines() if "|" in line]
+        cells = dict(zip(rows[0], rows[2], strict=True))
+        assert 90 <= int(cells["parameters, of the plans'"].strip("%")) <= 100
+        given, made = (load(folder, name) for name in (NAME, f"CAggNet_parameters_of_{NAME}"))
+        for key in ("patch_size", "batch_size", "data_identifier"):
+            assert made["configurations"]["2d"][key] == given["configurations"]["2d"][key]
+
+    def test_several_processes(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("nnunet_archs.scripts.plan.default_num_processes", 2)
+        assert main(["plan", *SMALL, "UNetTrainer", "-c", "2d"]) == 0
+        assert load(folder, "UNetPlans")["configurations"].keys() == {"2d"}
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["-d", "801", "-tr", "NoSuchTrainer"], "-tr NoSuchTrainer: the trainers are UNetSharpTrainer"),
+            (["-d", "801", "-tr", "CAggNetTrainer_L9"], "CAggNetTrainer has no option _L9"),
+            (["-d", "899", "-tr", "CAggNetTrainer"], "-d 899: nnU-Net finds no such data set"),
+            (["-d", "some", "-tr", "CAggNetTrainer"], "-d some: nnU-Net finds no such data set"),
+            (["-d", "803", "-tr", "CAggNetTrainer"], "has no fingerprint; run nnUNetv2_extract_fingerprint -d 803"),
+            ([*SMALL, "--gpu-memory", "0.5"], "--gpu-memory 0.5: ClassicalUNetTrainer takes"),
+            ([*SMALL, "--gpu-memory", "-1"], "--gpu-memory -1: give the GB that the GPU has"),
+            ([*SMALL, "--base-width", "0"], "--base-width 0: a network needs at least 1 feature"),
+            ([*SMALL, "-c", "4d"], "-c='4d': give one of 2d, 3d_fullres"),
+            ([*SMALL, "-c", "3d_lowres"], "-c 3d_lowres: Dataset801_Hippocampus has 3d_fullres"),
+            ([*SMALL, "ClassicalUNetTrainer_5epochs"], "its plans are those of ClassicalUNetTrainer"),
+            ([*SMALL, "--match", "NoPlans"], "--match NoPlans: Dataset801_Hippocampus has OtherPlans"),
+            ([*SMALL, "--match", "OtherPlans", "-c", "3d_fullres"], "-c 3d_fullres: Dataset801_Hippocampus has none"),
+            ([*SMALL, "--match", "OtherPlans", "--gpu-memory", "8"], "leave out --gpu-memory"),
+            ([*SMALL, "--by", "memory"], "give --match PLANS"),
+            (["-d", "801", "-tr", "CrosslinkNetTrainer_3branches", "--match", "OtherPlans"], "needs a third axis"),
+            (["-d", "801", "-tr", "UNetTrainer"], "UNetPlans.json exists; give --overwrite to replace it"),
+        ],
+    )
+    def test_one_line_and_nothing_written(
+        self, folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (folder / "UNetPlans.json").write_text("{}")
+        raw = folder.parents[1] / "nnUNet_raw"
+        (raw / "Dataset803_Unprinted").mkdir()
+        (raw / "Dataset803_Unprinted" / "dataset.json").write_text("{}")
+        main(["plan", *SMALL, "-c", "2d"])
+        plans = load(folder, NAME) | {"plans_name": "OtherPlans"}
+        (folder / "OtherPlans.json").write_text(json.dumps(plans))
+        (folder / f"{NAME}.json").unlink()
+        capsys.readouterr()
+        before = contents(folder)
+        assert main(["plan", *arguments]) == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert message in output.err
+        assert output.err.count("\n") == 1
+        assert contents(folder) == before
+
+    def test_folders_of_nnunet_that_are_not_set(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+        monkeypatch.delenv("nnUNet_raw", raising=False)
+        assert main(["plan", *SMALL]) == 2
+        assert "nnUNet_raw is not set; export nnUNet_raw=FOLDER" in capsys.readouterr().err

@@ -33,6 +33,10 @@ def match(
     cost = partial({"memory": peak_memory, "parameters": parameters}[by], PlansManager(plans), dataset_json)
     matched = deepcopy(plans)
     for name, own in matched["configurations"].items():
+        if "inherits_from" not in own and "architecture" not in own:
+            raise ValueError(
+                f"--match {plans['plans_name']}: an old nnU-Net made it, without architectures; plan again"
+            )
         if "architecture" in own:
             planned = deepcopy(PlansManager(plans).get_configuration(name).configuration)
             budget = cost(trainer_of(planned), ConfigurationManager(planned))

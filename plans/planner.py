@@ -68,7 +68,7 @@ class NetworkPlanner(ExperimentPlanner):
     `base_width` is the features at stage 0, in place of nnU-Net's 32; `configurations` are those that are wanted.
     """
 
-    BATCH_LIMIT: ClassVar[str] = "memory"
+    LIMIT: ClassVar[str] = "memory"
 
     def __init__(
         self,
@@ -230,13 +230,13 @@ class NetworkPlanner(ExperimentPlanner):
     def what_limits(self, name: str, planned: dict[str, Any], cap: int) -> Limits:
         """What keeps a configuration's patch and batch from being larger."""
         larger, n_axes = self._larger[name], len(planned["patch_size"])
-        patch = "memory"
+        patch = self.LIMIT
         if larger is None:
             image = planned["median_image_size_in_voxels"][-n_axes:]
             covered = all(size >= whole for size, whole in zip(planned["patch_size"], image, strict=True))
             patch = "image" if covered else f"nnU-Net's {2048 if n_axes == 2 else 256}{'²³'[n_axes - 2]} voxels"
         capped = planned["batch_size"] >= cap and self.max_dataset_covered < 1
-        return Limits(patch, f"{self.max_dataset_covered:.0%} of the data" if capped else self.BATCH_LIMIT, larger)
+        return Limits(patch, f"{self.max_dataset_covered:.0%} of the data" if capped else self.LIMIT, larger)
 
     def does_not_fit(self, planned: dict[str, Any]) -> str:
         """What is wrong with a target that is too small for a network, and what makes it fit."""
@@ -274,7 +274,7 @@ class BaselinePlanner(NetworkPlanner):
     """
 
     trainer: type[BaselineTrainer]
-    BATCH_LIMIT = "nnU-Net's reference"
+    LIMIT = "nnU-Net's reference"
 
     @override
     def excess(self, planned: dict[str, Any], input_channels: int, output_channels: int) -> float:

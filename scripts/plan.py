@@ -7,6 +7,7 @@ shared with other plans where it is the same; none is made or deleted here.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -101,7 +102,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--match has patch, batch and budget from its plans; leave out --gpu-memory and --base-width")
     if args.by and not args.match:
         raise ValueError("--by says what --match compares; give --match PLANS, or leave it out")
-    if args.gpu_memory is not None and not args.gpu_memory > 0:
+    if args.gpu_memory is not None and not 0 < args.gpu_memory < math.inf:
         raise ValueError(f"--gpu-memory {args.gpu_memory:g}: give the GB that the GPU has")
     if args.base_width is not None and args.base_width < 1:
         raise ValueError(f"--base-width {args.base_width}: a network needs at least 1 feature")
@@ -130,7 +131,7 @@ def find_datasets(names: Sequence[str]) -> list[str]:
         if not Path(str(nnUNet_preprocessed), dataset, FINGERPRINT).is_file():
             raise ValueError(f"-d {name}: {dataset} has no fingerprint; run nnUNetv2_extract_fingerprint -d {name}")
         found.append(dataset)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def find_tasks(dataset: str, args: argparse.Namespace) -> Iterator[Task]:
@@ -205,6 +206,8 @@ def load_plans(dataset: str, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         known = ", ".join(sorted(file.stem for file in plans_file(dataset, "").parent.glob("*Plans*.json")))
         raise ValueError(f"--match {name}: {dataset} has {known or 'no plans'}; name these, or plan first") from error
+    if "configurations" not in plans:
+        raise ValueError(f"--match {name}: that file holds no plans; name nnU-Net's, as nnUNetPlans")
     return plans
 
 

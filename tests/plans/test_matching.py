@@ -28,9 +28,14 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dic
         return planner.plan(), planner.dataset_json
 
 
-@pytest.mark.parametrize("by", ["memory", "parameters"])
 @pytest.mark.parametrize(
-    "name", ["CAggNetTrainer", "UNetSharpTrainer_checkpoint", "FocusNetPlusPlusTrainer_checkpoint"]
+    ("name", "by"),
+    [
+        ("CAggNetTrainer", "memory"),
+        ("UNetSharpTrainer_checkpoint", "memory"),
+        ("CAggNetTrainer", "parameters"),
+        ("FocusNetPlusPlusTrainer", "parameters"),
+    ],
 )
 def test_the_widest_network_within_the_budget(given: Any, name: str, by: Any) -> None:
     plans, dataset_json = given

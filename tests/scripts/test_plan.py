@@ -35,7 +35,7 @@ def load(folder: Path, name: str) -> dict[str, Any]:
 
 class TestPlans:
     def test_files_and_table(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["plan", *SMALL, "CAggNetTrainer_5epochs", "-c", "2d", "--gpu-memory", "4"]) == 0
+        assert main(["plan", *SMALL, "CAggNetTrainer_5epochs", "-c", "2d", "--gpu-memory", "10"]) == 0
         output = capsys.readouterr().out
         rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in output.splitlines() if "|" in line]
         assert [row[:2] for row in rows[2:]] == [[NAME, "2d"], ["CAggNetPlans", "2d"]]
@@ -44,7 +44,7 @@ class TestPlans:
             plan = load(folder, row[0])["configurations"]["2d"]
             assert cells["patch"] == " x ".join(map(str, plan["patch_size"]))
             assert cells["batch"] == str(plan["batch_size"])
-            assert cells["of the GPU"] == f"{float(cells['memory, GiB']) / 4:.0%}"
+            assert cells["of the GPU"] == f"{float(cells['memory, GiB']) / 10:.0%}"
             assert (cells["patch limited by"], cells["batch limited by"]) == ("image", "5% of the data")
         assert "nnUNetv2_preprocess -d 801 -plans_name ClassicalUNetPlans -c 2d" in output
         assert "nnUNetv2_train 801 2d 0 -tr CAggNetTrainer_5epochs -p CAggNetPlans" in output
@@ -116,7 +116,10 @@ class TestRefusals:
             ([*SMALL, "-c", "4d"], "-c='4d': give one of 2d, 3d_fullres"),
             ([*SMALL, "-c", "3d_lowres"], "-c 3d_lowres: Dataset801_Hippocampus has 3d_fullres"),
             ([*SMALL, "ClassicalUNetTrainer_5epochs"], "its plans are those of ClassicalUNetTrainer"),
-            ([*SMALL, "--match", "NoPlans"], "--match NoPlans: Dataset801_Hippocampus has OtherPlans"),
+            ([*SMALL, "--match", "NoPlans"], "--match NoPlans: Dataset801_Hippocampus has OldPlans, OtherPlans"),
+            ([*SMALL, "--match", "dataset"], "--match dataset: that file holds no plans"),
+            ([*SMALL, "--match", "OldPlans"], "--match OldPlans: an old nnU-Net made it"),
+            ([*SMALL, "--gpu-memory", "inf"], "--gpu-memory inf: give the GB that the GPU has"),
             ([*SMALL, "--match", "OtherPlans", "-c", "3d_fullres"], "-c 3d_fullres: Dataset801_Hippocampus has none"),
             ([*SMALL, "--match", "OtherPlans", "--gpu-memory", "8"], "leave out --gpu-memory"),
             ([*SMALL, "--by", "memory"], "give --match PLANS"),
@@ -134,6 +137,8 @@ class TestRefusals:
         main(["plan", *SMALL, "-c", "2d"])
         plans = load(folder, NAME) | {"plans_name": "OtherPlans"}
         (folder / "OtherPlans.json").write_text(json.dumps(plans))
+        del plans["configurations"]["2d"]["architecture"]
+        (folder / "OldPlans.json").write_text(json.dumps(plans | {"plans_name": "OldPlans"}))
         (folder / f"{NAME}.json").unlink()
         capsys.readouterr()
         before = contents(folder)

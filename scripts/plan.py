@@ -62,6 +62,11 @@ class Task:
     trainer: type[PaperTrainer]
     name: str
 
+    @property
+    def number(self) -> int:
+        """The data set's ID."""
+        return int(self.dataset.removeprefix("Dataset")[:3])
+
 
 def run(args: argparse.Namespace) -> int:
     """Plan everything, then write it and print a table."""
@@ -72,10 +77,7 @@ def run(args: argparse.Namespace) -> int:
         share_data(plans)
         write_plans(plans)
     print(markdown_table(HEADER_MATCHED if args.match else HEADER, [row for _, rows in made for row in rows]))
-    print("\nThese come next; preprocessed data that is there already is shared:")
-    print(
-        *(f"  {line}" for task, (plans, _) in zip(tasks, made, strict=True) for line in what_now(task, plans)), sep="\n"
-    )
+    print("\nThese come next:", *what_now(tasks, [plans for plans, _ in made]), sep="\n  ")
     return 0
 
 
@@ -262,10 +264,17 @@ def describe(task: Task, plans: dict[str, Any], limits: dict[str, Limits], args:
             yield (*row, f"{share:.0%}", limit.patch, limit.batch)
 
 
-def what_now(task: Task, plans: dict[str, Any]) -> Iterator[str]:
-    """The commands that come next: preprocess what no plans have preprocessed, and train."""
-    number = int(task.dataset.removeprefix("Dataset")[:3])
-    if missing := not_preprocessed(plans, load_dataset_json(task)["numTraining"]):
-        yield f"nnUNetv2_preprocess -d {number} -plans_name {task.name} -c {' '.join(missing)}"
-    configuration = next(reversed(plans["configurations"]))
-    yield f"nnUNetv2_train {number} {configuration} 0 -tr {task.trainer.__name__} -p {task.name}"
+def what_now(tasks: Sequence[Task], made: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The commands that come next: preprocess what no plans have preprocessed, each once, and train."""
+    seen: set[tuple[str, str]] = set()
+    for task, plans in zip(tasks, made, strict=True):
+        missing = {
+            (task.dataset, plans["configurations"][name]["data_identifier"]): name
+            for name in not_preprocessed(plans, load_dataset_json(task)["numTraining"])
+        }
+        if new := [name for data, name in missing.items() if data not in seen]:
+            yield f"nnUNetv2_preprocess -d {task.number} -plans_name {task.name} -c {' '.join(new)}"
+        seen |= missing.keys()
+    for task, plans in zip(tasks, made, strict=True):
+        configuration = next(reversed(plans["configurations"]))
+        yield f"nnUNetv2_train {task.number} {configuration} 0 -tr {task.trainer.__name__} -p {task.name}"

@@ -46,7 +46,9 @@ class TestPlans:
             assert cells["batch"] == str(plan["batch_size"])
             assert cells["of the GPU"] == f"{float(cells['memory, GiB']) / 10:.0%}"
             assert (cells["patch limited by"], cells["batch limited by"]) == ("image", "5% of the data")
-        assert "nnUNetv2_preprocess -d 801 -plans_name ClassicalUNetPlans -c 2d" in output
+        # once: the second shares what the first will preprocess
+        assert "  nnUNetv2_preprocess -d 801 -plans_name ClassicalUNetPlans -c 2d\n" in output
+        assert output.count("nnUNetv2_preprocess") == 1
         assert "nnUNetv2_train 801 2d 0 -tr CAggNetTrainer_5epochs -p CAggNetPlans" in output
         assert load(folder, "CAggNetPlans")["plans_name"] == "CAggNetPlans"
 

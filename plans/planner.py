@@ -213,6 +213,11 @@ class NetworkPlanner(ExperimentPlanner):
                 cap = round(self._voxels[name] * self.max_dataset_covered / prod(planned["patch_size"]))
                 planned["batch_size"] = self.batch_size(planned, max(cap, MIN_BATCH_SIZE))
                 self.limits[name] = self.what_limits(name, planned, cap)
+        for planned in plans["configurations"].values():
+            if "inherits_from" in planned:  # the cascade, whose input has a channel more for every label
+                whole = {**plans["configurations"][planned["inherits_from"]], **planned}
+                batch_size = self.batch_size(whole, whole["batch_size"])
+                planned |= {"batch_size": batch_size} if batch_size < whole["batch_size"] else {}
 
     def batch_size(self, planned: dict[str, Any], cap: int) -> int:
         """The largest batch that fits, at most `cap`; the planner took a patch of which two fit."""

@@ -148,6 +148,8 @@ def find_tasks(dataset: str, args: argparse.Namespace) -> Iterator[Task]:
             trainer = trainer_class(name)
         except UnknownTrainer as error:
             raise ValueError(f"-tr {error}") from error
+        if getattr(trainer, "pruned_to", None) is not None:
+            raise ValueError(f"-tr {name}: a pruned network is cut out of a trained one; plan for that one")
         plans = plans_name(trainer)
         if args.match:
             plans = f"{plans.removesuffix('Plans')}_{args.by or 'memory'}_of_{args.match}"
@@ -172,19 +174,26 @@ def make(task: Task, args: argparse.Namespace) -> tuple[dict[str, Any], list[Row
         limits: dict[str, Limits] = {}
     else:
         gpu_memory = args.gpu_memory or DEFAULT_MEMORY
-        planner = planner_class(task.trainer, gpu_memory)(
-            task.dataset,
-            task.trainer,
-            gpu_memory=gpu_memory,
-            base_width=args.base_width,
-            configurations=args.configurations or list(CONFIGURATIONS),
-        )
-        plans, limits = planner.plan(), planner.limits
+        try:
+            planner = planner_class(task.trainer, gpu_memory)(
+                task.dataset,
+                task.trainer,
+                gpu_memory=gpu_memory,
+                base_width=args.base_width,
+                configurations=args.configurations or list(CONFIGURATIONS),
+            )
+            plans, limits = planner.plan(), planner.limits
+        except (OSError, AssertionError, StopIteration) as error:
+            raise ValueError(f"nnU-Net cannot read {task.dataset}'s raw data ({error!r}); put it back") from error
     plans["plans_name"] = task.name
     for name in args.configurations or ():
         if name not in plans["configurations"]:
             known = ", ".join(plans["configurations"])
             raise ValueError(f"-c {name}: {task.dataset} has {known or 'none of these'}; name some of them, or none")
+    for name, planned in plans["configurations"].items():
+        if planned.get("next_stage") not in plans["configurations"]:
+            planned.pop("next_stage", None)  # nnU-Net's validation would look for it
+        task.trainer.check_plans(plans, name, load_dataset_json(task))
     return plans, list(describe(task, plans, limits, args))
 
 
@@ -276,5 +285,8 @@ def what_now(tasks: Sequence[Task], made: Sequence[dict[str, Any]]) -> Iterator[
             yield f"nnUNetv2_preprocess -d {task.number} -plans_name {task.name} -c {' '.join(new)}"
         seen |= missing.keys()
     for task, plans in zip(tasks, made, strict=True):
-        configuration = next(reversed(plans["configurations"]))
+        # the cascade needs 3d_lowres' predictions first
+        configuration = [name for name, planned in plans["configurations"].items() if "previous_stage" not in planned][
+            -1
+        ]
         yield f"nnUNetv2_train {task.number} {configuration} 0 -tr {task.trainer.__name__} -p {task.name}"

@@ -207,7 +207,10 @@ class PaperTrainer(nnUNetTrainer):
         if not self.was_initialized:
             self.initialize()
         if self.local_rank == 0:
-            self.print_to_log_file(describe_memory(self))
+            try:
+                self.print_to_log_file(describe_memory(self))
+            except Exception as error:  # it informs: no training shall end for it
+                self.print_to_log_file(f"What a training step takes of memory is not known: {error!r}")
         super().on_train_start()
 
     @override

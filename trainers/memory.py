@@ -40,6 +40,7 @@ def expected_memory(
     planned = trainer.__new__(trainer)  # as much of a trainer as its loss needs: no folders, no log, no data
     planned.device = torch.device("cpu")
     planned.is_ddp = False
+    planned.local_rank = -1  # the one that logs is 0
     planned.configuration_manager = configuration
     planned.label_manager = label_manager
     planned.branch_stages = trainer.supervised_stages(network, len(configuration.pool_op_kernel_sizes))
@@ -51,7 +52,8 @@ def expected_memory(
     return training_memory(
         network,
         (batch_size, channels, *configuration.patch_size),
-        lambda outputs: loss(outputs, targets),
+        # under autocast nnU-Net's loss is computed in float32 too
+        lambda outputs: loss([y.float() for y in outputs] if isinstance(outputs, list) else outputs.float(), targets),
         half=half,
         moments=trainer.moments(),
     )
@@ -85,9 +87,9 @@ def describe_memory(trainer: PaperTrainer) -> str:
     expected += f", besides some 2 GiB of CUDA's own; {torch.cuda.get_device_name(trainer.device)} has {total:.1f} GiB"
     if memory.peak / GIB + 2 < free:
         return expected
-    name = type(trainer).__name__
     return (
         f"{expected}, of which {free:.1f} are free: that will hardly fit. Plan for this network (nnunet-archs plan "
-        f"-d {trainer.plans_manager.dataset_name[7:10]} -tr {name} --gpu-memory {total:.0f}), append _checkpoint to "
-        "the trainer's name, or lower batch_size or patch_size in a copy of the plans."
+        f"-d {trainer.plans_manager.dataset_name[7:10]} -tr {type(trainer).__name__} --gpu-memory {free:.0f}), append "
+        "_checkpoint to the trainer's name if it has that option, or lower batch_size or patch_size in a copy of the "
+        "plans."
     )

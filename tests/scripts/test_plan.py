@@ -73,6 +73,33 @@ class TestPlans:
         assert f"nnUNetv2_preprocess -d 801 -plans_name {NAME} -c 3d_fullres\n" in capsys.readouterr().out
         assert contents(folder / "nnUNetPlans_2d") == before
 
+    def test_data_of_another_spacing_is_not_taken_for_its_own(self, folder: Path) -> None:
+        main(["plan", *SMALL, "-c", "2d"])
+        old = load(folder, NAME)
+        identifier = old["configurations"]["2d"]["data_identifier"]
+        assert main(["plan", *SMALL, "-c", "2d", "--overwrite"]) == 0
+        assert load(folder, NAME)["configurations"]["2d"]["data_identifier"] == identifier
+        old["configurations"]["2d"]["spacing"] = [3.0, 3.0]
+        (folder / f"{NAME}.json").write_text(json.dumps(old))
+        (folder / "broken.json").write_text("{")
+        assert main(["plan", *SMALL, "-c", "2d", "--overwrite"]) == 0
+        assert load(folder, NAME)["configurations"]["2d"]["data_identifier"] == f"{identifier}_2"
+
+    def test_a_stage_alone_has_no_next_stage(self, folder: Path) -> None:
+        main(["plan", *SMALL, "-c", "3d_fullres"])
+        plans = load(folder, NAME) | {"plans_name": "CascadePlans"}
+        low = plans["configurations"]["3d_fullres"] | {"next_stage": "3d_cascade_fullres"}
+        cascade = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+        plans["configurations"] |= {"3d_lowres": low, "3d_cascade_fullres": cascade}
+        (folder / "CascadePlans.json").write_text(json.dumps(plans))
+        command = ["plan", "-d", "801", "-tr", "UNetTrainer", "--match", "CascadePlans"]
+        assert main([*command, "-c", "3d_lowres"]) == 0
+        assert "next_stage" not in load(folder, "UNet_memory_of_CascadePlans")["configurations"]["3d_lowres"]
+        assert main([*command, "-c", "3d_cascade_fullres", "--overwrite"]) == 0
+        made = load(folder, "UNet_memory_of_CascadePlans")["configurations"]
+        assert made["3d_lowres"]["next_stage"] == "3d_cascade_fullres"
+        assert made["3d_cascade_fullres"] == cascade
+
     def test_overwriting_keeps_other_configurations(self, folder: Path) -> None:
         main(["plan", *SMALL, "-c", "2d"])
         plans = load(folder, NAME)
@@ -125,6 +152,9 @@ class TestRefusals:
             ([*SMALL, "--match", "OtherPlans", "-c", "3d_fullres"], "-c 3d_fullres: Dataset801_Hippocampus has none"),
             ([*SMALL, "--match", "OtherPlans", "--gpu-memory", "8"], "leave out --gpu-memory"),
             ([*SMALL, "--by", "memory"], "give --match PLANS"),
+            (["-d", "801", "-tr", "UNetSharpTrainer_pruned1"], "a pruned network is cut out of a trained one"),
+            (["-d", "801", "-tr", "UNetSharpTrainer_L3", "-c", "2d"], "level 3 is the whole network of 4 stages"),
+            (["-d", "802", "-tr", "UNetTrainer"], "nnU-Net cannot read Dataset802_CT's raw data"),
             (["-d", "801", "-tr", "CrosslinkNetTrainer_3branches", "--match", "OtherPlans"], "needs a third axis"),
             (["-d", "801", "-tr", "UNetTrainer"], "UNetPlans.json exists; give --overwrite to replace it"),
         ],
@@ -136,6 +166,8 @@ class TestRefusals:
         raw = folder.parents[1] / "nnUNet_raw"
         (raw / "Dataset803_Unprinted").mkdir()
         (raw / "Dataset803_Unprinted" / "dataset.json").write_text("{}")
+        for file in (raw / "Dataset802_CT" / "imagesTr").iterdir():
+            file.unlink()
         main(["plan", *SMALL, "-c", "2d"])
         plans = load(folder, NAME) | {"plans_name": "OtherPlans"}
         (folder / "OtherPlans.json").write_text(json.dumps(plans))

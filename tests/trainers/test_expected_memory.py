@@ -72,10 +72,10 @@ def test_the_step_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
     trainer.device = torch.device("cuda")
     assert describe_memory(trainer).endswith("besides some 2 GiB of CUDA's own; a GPU has 24.0 GiB")
-    free = 0
+    free = GIB
     remedy = describe_memory(trainer)
-    assert "of which 0.0 are free: that will hardly fit" in remedy
-    assert "nnunet-archs plan -d 901 -tr UNetSharpTrainer_5epochs --gpu-memory 24" in remedy
+    assert "of which 1.0 are free: that will hardly fit" in remedy
+    assert "nnunet-archs plan -d 901 -tr UNetSharpTrainer_5epochs --gpu-memory 1)" in remedy
 
 
 @pytest.mark.parametrize("n_axes", [2, 3])

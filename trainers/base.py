@@ -204,14 +204,12 @@ class PaperTrainer(nnUNetTrainer):
 
     @override
     def on_train_start(self) -> None:
-        if not self.was_initialized:
-            self.initialize()
+        super().on_train_start()  # it forks for the data loaders: nothing may have been computed before
         if self.local_rank == 0:
             try:
                 self.print_to_log_file(describe_memory(self))
             except Exception as error:  # it informs: no training shall end for it
                 self.print_to_log_file(f"What a training step takes of memory is not known: {error!r}")
-        super().on_train_start()
 
     @override
     def on_train_epoch_start(self) -> None:

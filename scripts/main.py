@@ -11,7 +11,7 @@ SUBCOMMANDS = {
     "path": "Print the folder in which nnU-Net finds the trainers.",
     "list": "List the trainers: paper, network, parameters.",
     "doctor": "Check the installation: a line each, ok or what to do.",
-    "plan": "Plan for a trainer's network: patch and batch that fit a GPU, or the width that matches other plans.",
+    "plan": "Plan for the networks of trainers: patches and batches that fit a GPU, or widths that match other plans.",
     "prune": "Cut a level out of a trained UNet#, UNet++, V-Net# or V-Net++, and measure every level.",
     "fidelity": "Print docs/fidelity.md: what papers state, what is built, what their released code does otherwise.",
     "benchmark": "Measure multiply-adds, memory and time of the networks, in the papers' form and in ours.",

@@ -1,0 +1,1 @@
+"""Studies: networks trained over folds, measured, compared and reported."""

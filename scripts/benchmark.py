@@ -25,12 +25,13 @@ from tqdm import tqdm
 from nnunet_archs import networks
 from nnunet_archs.networks import SegmentationNetwork
 from nnunet_archs.networks.contract import check_choice
+from nnunet_archs.plans.counts import count
 from nnunet_archs.trainers.nnunet import BaselineTrainer, PlainConvUNetTrainer, ResidualEncoderUNetTrainer
 
 from .benchmark_report import markdown
 from .benchmark_result import Result, Row, load
 from .doctor import what_is_wrong_with_writing
-from .measures import Execution, count, sample
+from .measures import Execution, sample
 from .prune import choose_device
 from .workloads import TOPOLOGIES, Workload, from_plans
 

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .measures import Counts, Sample
+from nnunet_archs.plans.counts import Counts
+
+from .measures import Sample
 
 
 @dataclass

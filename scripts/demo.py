@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
-from .doctor import find_trainer
+from nnunet_archs.trainers.find import find_trainer
+
 from .phantom import write_phantom
 from .pipeline import FOLDERS, Run, run_steps
 from .raw_dataset import inspect_folder, write_dataset

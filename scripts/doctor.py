@@ -4,21 +4,19 @@ Exit code 1 where something has to be fixed.
 """
 
 import argparse
-import io
 import os
 import platform
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from functools import partial
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from .path import discovery_folder
+from nnunet_archs.discovery import discovery_folder
+from nnunet_archs.trainers.find import find_trainer
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -127,20 +125,6 @@ def what_is_wrong_with_search() -> str | None:
     from nnunet_archs.trainers.names import trainer_class
 
     return None if found is trainer_class(PROBE) else f"nnU-Net finds the one of {found.__module__}, not ours"
-
-
-def find_trainer(name: str) -> type:
-    """Search as nnU-Net does, without its chatter."""
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-        try:
-            return recursive_find_trainer_class_by_name(name)
-        except RuntimeError as error:
-            if "Could not find requested nnunet trainer" not in str(error):
-                raise
-            raise LookupError(name) from error
 
 
 def data_folder(variable: str) -> Iterator[Finding]:

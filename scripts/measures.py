@@ -1,8 +1,7 @@
-"""Multiply-adds, memory and time of a network."""
+"""Time of a network, and its memory on CUDA."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,54 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from nnunet_archs.networks.fusion import FusionConv
-from nnunet_archs.plans.memory import kept_for_backward
 
 LEARNING_RATE = 1e-3
-
-
-def product_flops(out: Sequence[int], a: Sequence[int], b: Sequence[int], **_: Any) -> int:
-    """Flops of `out += a @ b`, from the shapes."""
-    return 2 * math.prod(out) * a[-1]
-
-
-# torch's counter knows these only where they give a new tensor
-IN_PLACE = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), product_flops)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What is known of a network and a shape of its input without running it.
-
-    Multiply-adds are those of a forward pass in training, `needed` without those on zeros of upsampling operators.
-    """
-
-    parameters: int
-    multiply_adds: int
-    needed: int
-    kept_bytes: int
-
-
-def count(build: Callable[[], nn.Module], shape: Sequence[int]) -> Counts:
-    """The counts of a network for an input `(B, C, *spatial)`, on the meta device."""
-    with torch.device("meta"):
-        network, x = build(), torch.empty(*shape)
-    kept_bytes = kept_for_backward(network, shape)
-    idle: list[int] = []
-
-    def add(conv: Any, args: Any, kwargs: Any) -> None:
-        idle.append(conv.idle_multiply_adds(*args, **kwargs))
-
-    for module in network.modules():
-        if isinstance(module, FusionConv) and module.fusion == "exact":
-            module.register_forward_pre_hook(add, with_kwargs=True)
-    with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
-        network(x)
-    multiply_adds = counter.get_total_flops() // 2
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Counts(parameters, multiply_adds, multiply_adds - sum(idle), kept_bytes)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The steps of the demo: which of nnU-Net's commands, with which arguments, and what tells that one is done."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,12 @@ from pathlib import Path
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
 from nnunet_archs.plans.resize import resize_plans
+from nnunet_archs.study.commands import for_training, going_on, nnunet_command, variables
 
-from .path import discovery_folder
-from .steps import Step, nnunet_command, run_step
+from .steps import Step, run_step
 
 STOCK_PLANS, SMALL_PLANS = "nnUNetPlans", "nnUNetPlans_small"
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-SEARCH = "nnUNet_extTrainer"
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,9 @@ def run_steps(run: Run) -> dict[str, float | None]:
     Raises StepError for a command that fails, ValueError for a configuration that nnU-Net does not plan.
     """
     environment = make_environment(run)
-    # With 0 the trainer augments in its own process; planning fails with it.
-    single = {"nnUNet_n_proc_DA": "0"} if run.device == "cpu" else {}
     seconds = {"plan and preprocess": run_step(plan_step(run), environment)}
     write_plans(run)
-    seconds["train"] = run_step(train_step(run), {**environment, **single})
+    seconds["train"] = run_step(train_step(run), {**environment, **for_training(run.device)})
     seconds["predict"] = run_step(predict_step(run), environment)
     seconds["evaluate"] = run_step(evaluate_step(run), environment)
     return seconds
@@ -96,18 +92,7 @@ def run_steps(run: Run) -> dict[str, float | None]:
 
 def make_environment(run: Run) -> dict[str, str]:
     """Return the environment for nnU-Net's commands: all is below the output folder, whatever is set now."""
-    searched = [folder for folder in os.environ.get(SEARCH, "").split(os.pathsep) if folder]
-    environment = {
-        **os.environ,
-        **{folder: str(run.output / folder) for folder in FOLDERS},
-        SEARCH: os.pathsep.join([discovery_folder(), *searched]),
-        "PYTHONUNBUFFERED": "1",  # the progress line is read from the log
-    }
-    if run.device == "cpu":
-        environment["nnUNet_def_n_proc"] = "1"  # a worker process of nnU-Net's takes 0.9 GB
-        # Threads that spin while they wait make training several times slower where others use the cores too.
-        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return environment
+    return {**variables(run.device), **{folder: str(run.output / folder) for folder in FOLDERS}}
 
 
 def plan_step(run: Run) -> Step:
@@ -137,18 +122,12 @@ def write_plans(run: Run) -> None:
 
 def train_step(run: Run) -> Step:
     """Return the step that trains and validates one fold, from the newest checkpoint that there is."""
-    final = run.results / "checkpoint_final.pth"
-    resume: tuple[str, ...] = ()
-    if final.exists():
-        resume = ("--val",)
-    elif any((run.results / f"checkpoint_{which}.pth").exists() for which in ("latest", "best")):
-        resume = ("--c",)
     command = [nnunet_command("nnUNetv2_train"), run.dataset_id, run.configuration, run.fold]
     return Step(
         f"Train {run.trainer}, {run.configuration}, fold {run.fold}, on {run.device}",
-        [*command, "-tr", run.trainer, "-p", run.plans, "-device", run.device, *resume],
+        [*command, "-tr", run.trainer, "-p", run.plans, "-device", run.device, *going_on(run.results)],
         run.log("train"),
-        products=[final, run.results / "validation" / "summary.json"],
+        products=[run.results / "checkpoint_final.pth", run.results / "validation" / "summary.json"],
     )
 
 

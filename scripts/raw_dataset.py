@@ -15,7 +15,9 @@ from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from skimage.io import imread, imsave
 
-from .case_files import Case, check_case, read_image, reader_for
+from nnunet_archs.study.images import read_image, reader_for
+
+from .case_files import Case, check_case
 
 N_FOLDS = 5  # of nnU-Net's cross-validation, which needs as many training cases
 TEST_SHARE = 5  # one case in five is held out where a data set has no labelled test cases

@@ -8,7 +8,8 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 
-from .case_files import read_image, reader_for
+from nnunet_archs.study.images import read_image, reader_for
+
 from .overlay import Row, draw_overlay
 from .pipeline import Run
 

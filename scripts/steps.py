@@ -1,10 +1,8 @@
 """Run nnU-Net's commands one after the other: a log file each, and none twice."""
 
-import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -57,15 +55,6 @@ def run_step(step: Step, environment: Mapping[str, str]) -> float | None:
         step.stamp.write_text(" ".join(step.command) + "\n")
     print(f"  done in {seconds:.0f} s", flush=True)
     return seconds
-
-
-def nnunet_command(name: str) -> str:
-    """Return the path of a console command of this environment's nnU-Net, whatever PATH says."""
-    folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
-    command = shutil.which(name, path=os.pathsep.join(folders))
-    if command is None:
-        raise ValueError(f"{name} is not in {folders[0]}: install nnunetv2 into this environment")
-    return command
 
 
 def _run(step: Step, environment: Mapping[str, str], log: int, started: float) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK
 from filelock import FileLock
 
-from nnunet_archs.scripts.path import discovery_folder
+from nnunet_archs.discovery import discovery_folder
 
 ID = "900"
 DATASET = "Dataset900_Ellipsoids"

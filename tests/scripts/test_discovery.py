@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-from nnunet_archs.scripts.path import discovery_folder
+from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.trainers import names
 
 NAME = "UNetSharpTrainer_5epochs"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.scripts import doctor
 from nnunet_archs.scripts.doctor import FOLDERS, Finding
-from nnunet_archs.scripts.path import discovery_folder
 
 
 @pytest.fixture(autouse=True)

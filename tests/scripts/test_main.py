@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.scripts import main as command
-from nnunet_archs.scripts.path import discovery_folder
 
 
 def nnunet_archs(*arguments: str) -> subprocess.CompletedProcess[str]:

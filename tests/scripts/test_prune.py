@@ -12,11 +12,11 @@ from hand_made import DATASET, make_dataset_json, make_folders, make_plans, make
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
+from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.networks import UNetPlusPlus, UNetSharp, VNetPlusPlus, VNetSharp
 from nnunet_archs.scripts import prune
 from nnunet_archs.scripts.levels import cells, dice_fields, table
 from nnunet_archs.scripts.main import main
-from nnunet_archs.scripts.path import discovery_folder
 from nnunet_archs.scripts.validation import mean_foreground
 from nnunet_archs.trainers import names
 from nnunet_archs.trainers.names import trainer_class

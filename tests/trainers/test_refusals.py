@@ -13,7 +13,7 @@ import pytest
 import torch
 from hand_made import DATASET, make_batch, make_dataset_json, make_plans, make_trainer
 
-from nnunet_archs.scripts.path import discovery_folder
+from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.trainers.names import TRAINERS, trainer_class
 
 Change = Callable[[dict[str, Any]], None]

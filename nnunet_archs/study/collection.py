@@ -1,0 +1,279 @@
+"""What a study's trainings came to: every validation case measured, every network's size and time, as tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.evaluation.evaluate_predictions import region_or_label_to_mask
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from tqdm import tqdm
+
+from nnunet_archs.plans.counts import count
+from nnunet_archs.plans.memory import GIB
+from nnunet_archs.trainers.base import PaperTrainer
+from nnunet_archs.trainers.find import find_trainer
+from nnunet_archs.trainers.memory import expected_memory
+from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
+
+from .commands import is_trained
+from .definition import Study
+from .files import write_whole
+from .images import read_image
+from .jobs import Job, jobs_of, kind_of, preprocessed
+from .metrics import case_metrics
+from .preparation import check_results, last_line
+
+LIBRARIES = ("nnunet-archs", "nnunetv2", "torch", "surface-distance", "scipy", "numpy", "SimpleITK")
+
+
+def collect(study: Study, command: Sequence[str]) -> list[Job]:
+    """Measure what is trained and not measured yet, and write the study's tables; return what is measured.
+
+    Raises:
+        ValueError: if nothing is trained, or what is there is not what nnU-Net wrote for these plans and splits.
+    """
+    jobs = jobs_of(study)
+    trained = [job for job in jobs if is_trained(job.folder)]
+    if not trained:
+        raise ValueError(
+            f"{study.file}: no training has finished; nnunet-archs study run {study.file.name} comes first"
+        )
+    for job in trained:
+        check_results(job)
+        check_files(job)
+    todo = [job for job in trained if read_measured(study, job) is None]
+    measured_now = measure_all(study, todo)
+    for job, measured in tqdm(measured_now, desc="Measuring", unit="fold", total=len(todo), disable=None):
+        write_whole(measured_file(study, job), json.dumps(measured))
+    measured = {job: read_measured(study, job) or {} for job in trained}
+    rows = [{**names_of(job), **row} for job in trained for row in measured[job]["cases"]]
+    write_whole(study.folder / "cases.csv", pandas.DataFrame(rows).to_csv(index=False))
+    write_whole(study.folder / "networks.json", json.dumps(list(describe_networks(study, measured)), indent=1))
+    write_whole(study.folder / "study.json", json.dumps(describe_study(study, jobs, command), indent=1))
+    return trained
+
+
+def names_of(job: Job) -> dict[str, Any]:
+    """The columns that say which training a row is of."""
+    return {
+        "dataset": job.dataset,
+        "configuration": job.configuration,
+        "network": job.network.name,
+        "fold": job.fold,
+    }
+
+
+def check_files(job: Job) -> None:
+    """Check that a validation folder has a prediction of every case of its split, and no other.
+
+    Raises:
+        ValueError: if it has not.
+    """
+    ending = load_json(str(job.model / "dataset.json"))["file_ending"]
+    folder = job.folder / "validation"
+    there = {file.name.removesuffix(ending) for file in folder.iterdir() if file.name.endswith(ending)}
+    expected = set(cases_of(job))
+    again = f"nnUNetv2_train {' '.join(job.arguments)} predicts them anew"
+    if missing := sorted(expected - there):
+        raise ValueError(f"{folder} lacks {len(missing)} of {len(expected)} cases ({missing[0]}, ...); {again}")
+    if extra := sorted(there - expected):
+        raise ValueError(f"{folder} has {extra[0]}, which is no case of this fold; take it out")
+
+
+def cases_of(job: Job) -> list[str]:
+    """The cases that a training is validated on."""
+    splits = load_json(str(preprocessed(job.dataset) / "splits_final.json"))
+    cases: list[str] = splits[job.fold]["val"]
+    return cases
+
+
+def measured_file(study: Study, job: Job) -> Path:
+    """Where what was measured of a training is kept."""
+    return study.folder / "measured" / f"{job.name}.json"
+
+
+def read_measured(study: Study, job: Job) -> dict[str, Any] | None:
+    """What was measured of a training; None where it was not, or not of what is there now."""
+    try:
+        measured: dict[str, Any] = json.loads(measured_file(study, job).read_text())
+    except (OSError, ValueError):
+        return None
+    return measured if measured.get("of") == state_of(job, study.tolerance) else None
+
+
+def state_of(job: Job, tolerance: float) -> dict[str, Any]:
+    """What measurements depend on."""
+    files = [job.folder / "checkpoint_final.pth", *(job.folder / "validation").iterdir()]
+    times = {file.name: file.stat().st_mtime for file in sorted(files)}
+    return {"tolerance": tolerance, "library": version("surface-distance"), "files": times}
+
+
+def measure_all(study: Study, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """What is measured of every training, in as many processes as nnU-Net may have and cores are."""
+    processes = min(len(jobs), default_num_processes, os.cpu_count() or 1)
+    run = partial(measure, tolerance=study.tolerance)
+    if processes <= 1:
+        yield from zip(jobs, map(run, jobs), strict=True)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        try:
+            yield from zip(jobs, pool.map(run, jobs), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def measure(job: Job, *, tolerance: float) -> dict[str, Any]:
+    """Every case's metrics of a training, and how it went."""
+    return {
+        "of": state_of(job, tolerance),
+        "cases": [row for case in cases_of(job) for row in measure_case(job, case, tolerance)],
+        "training": read_training(job),
+    }
+
+
+def measure_case(job: Job, case: str, tolerance: float) -> Iterator[dict[str, Any]]:
+    """A row for every label or region of a case.
+
+    Raises:
+        ValueError: if its files cannot be read, or do not fit.
+    """
+    dataset_json = load_json(str(job.model / "dataset.json"))
+    plans = PlansManager(load_json(str(job.model / "plans.json")))
+    reader, labels = plans.image_reader_writer_class(), plans.get_label_manager(dataset_json)
+    file = f"{case}{dataset_json['file_ending']}"
+    predicted = job.folder / "validation" / file
+    (reference,), spacing = read_image(reader, [preprocessed(job.dataset) / "gt_segmentations" / file])
+    try:
+        (prediction,), _ = read_image(reader, [predicted])
+        ignored = reference == labels.ignore_label if labels.has_ignore_label else None
+        for name, label in compared(dataset_json, has_regions=labels.has_regions).items():
+            masks = (region_or_label_to_mask(image, label) for image in (reference, prediction))
+            yield {"case": case, "label": name, **case_metrics(*masks, spacing, tolerance=tolerance, ignored=ignored)}
+    except ValueError as error:
+        again = f"take it away, and nnUNetv2_train {' '.join(job.arguments)} predicts it anew"
+        raise ValueError(f"{predicted}: {error}; {again}") from error
+
+
+def compared(dataset_json: Mapping[str, Any], *, has_regions: bool) -> dict[str, int | tuple[int, ...]]:
+    """The labels or regions by name, without background and ignore label."""
+    entries = {name: entry for name, entry in dataset_json["labels"].items() if name != "ignore"}
+    found = {name: tuple(entry) if isinstance(entry, list) else entry for name, entry in entries.items()}
+    return {name: entry for name, entry in found.items() if entry not in (0, (0,))}
+
+
+def read_training(job: Job) -> dict[str, Any]:
+    """Seconds, losses and nnU-Net's pseudo Dice of every epoch, from what the checkpoint logged."""
+    file = job.folder / "checkpoint_final.pth"
+    try:
+        log = torch.load(file, map_location="cpu", weights_only=False, mmap=True)["logging"]
+    # what a broken file makes torch's reader raise is of any type
+    except Exception as error:
+        raise ValueError(f"{file} cannot be read ({error}); take the fold's folder away, and train it anew") from error
+    times = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
+    curves = {"train_loss": "train_losses", "val_loss": "val_losses", "pseudo_dice": "mean_fg_dice"}
+    return {
+        "training_seconds": float(sum(end - start for start, end in times)),
+        **{name: [float(value) for value in log[key]] for name, key in curves.items()},
+    }
+
+
+def describe_networks(study: Study, measured: Mapping[Job, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What every network of every configuration is, takes and took."""
+    groups: dict[object, list[Job]] = {}
+    for job in measured:
+        groups.setdefault(kind_of(job), []).append(job)
+    for jobs in tqdm(groups.values(), desc="Counting", unit="network", disable=None, leave=False):
+        job = jobs[0]
+        folds = {str(other.fold): measured[other]["training"] for other in jobs}
+        names = {key: value for key, value in names_of(job).items() if key != "fold"}
+        epochs = max(len(fold["train_loss"]) for fold in folds.values())
+        yield {
+            **names,
+            "trainer": job.network.trainer,
+            "plans": job.network.plans,
+            **sizes(job),
+            "epochs": epochs,
+            "folds": folds,
+        }
+
+
+def sizes(job: Job) -> dict[str, Any]:
+    """What a network is and takes at its plans."""
+    dataset_json = load_json(str(job.model / "dataset.json"))
+    plans = PlansManager(load_json(str(job.model / "plans.json")))
+    configuration = plans.get_configuration(job.configuration)
+    channels = determine_num_input_channels(plans, configuration, dataset_json)
+    heads = plans.get_label_manager(dataset_json).num_segmentation_heads
+    trainer = find_class(job.network.trainer)
+    build = partial(
+        trainer.build_network_architecture, plans, configuration, channels, heads, enable_deep_supervision=False
+    )
+    counts = count(build, (1, channels, *configuration.patch_size))
+    memory = None
+    if issubclass(trainer, PaperTrainer):
+        half = job.device == "cuda"
+        memory = expected_memory(trainer, plans, configuration, dataset_json, half=half).peak / GIB
+    return {
+        "patch_size": list(configuration.patch_size),
+        "batch_size": configuration.batch_size,
+        "features": list(configuration.network_arch_init_kwargs["features_per_stage"]),
+        "parameters": counts.parameters,
+        "multiply_adds": counts.multiply_adds,
+        "memory_gib": memory,
+    }
+
+
+def find_class(name: str) -> Any:
+    """The trainer of a name: ours, or one that nnU-Net finds."""
+    try:
+        return trainer_class(name)
+    except UnknownTrainer:
+        return find_trainer(name)
+
+
+def describe_study(study: Study, jobs: Iterable[Job], command: Sequence[str]) -> dict[str, Any]:
+    """What was asked for, by which versions it was done, and what is missing."""
+    return {
+        "name": study.file.stem,
+        "baseline": study.baseline,
+        "networks": [network.name for network in study.networks],
+        "datasets": list(study.datasets),
+        "configurations": list(study.configurations),
+        "folds": list(study.folds),
+        "tolerance_mm": study.tolerance,
+        "file": study.text,
+        "command": shlex.join(["nnunet-archs", *command]),
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {"Python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        "machine": machine(study),
+        "missing": [{**names_of(job), "why": why_missing(job)} for job in jobs if not is_trained(job.folder)],
+    }
+
+
+def machine(study: Study) -> str:
+    """What this is measured on: the GPU, or the processor."""
+    if study.device == "cuda" and torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, {platform.system()}"
+    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def why_missing(job: Job) -> str:
+    """Why a training is not in the tables."""
+    state = job.state()
+    return last_line(job.failure) if state == "failed" else state

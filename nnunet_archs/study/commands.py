@@ -1,0 +1,58 @@
+"""nnU-Net's own commands: where they are, in which environment they run, and how a training goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from nnunet_archs.discovery import discovery_folder
+
+SEARCH = "nnUNet_extTrainer"
+
+
+def nnunet_command(name: str) -> str:
+    """The path of a console command of this environment's nnU-Net, whatever PATH says.
+
+    Raises:
+        ValueError: if it is not there.
+    """
+    folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
+    command = shutil.which(name, path=os.pathsep.join(folders))
+    if command is None:
+        raise ValueError(f"{name} is not in {folders[0]}: install nnunetv2 into this environment")
+    return command
+
+
+def variables(device: str) -> dict[str, str]:
+    """This process' environment, in which nnU-Net also finds our trainers, and spares a CPU."""
+    searched = [folder for folder in os.environ.get(SEARCH, "").split(os.pathsep) if folder]
+    # ours first, once
+    found = dict.fromkeys([discovery_folder(), *searched])
+    environment = {**os.environ, SEARCH: os.pathsep.join(found), "PYTHONUNBUFFERED": "1"}
+    if device == "cpu":
+        environment.setdefault("nnUNet_def_n_proc", "1")  # a worker process of nnU-Net's takes 0.9 GB
+        # Threads that spin while they wait make training several times slower where others use the cores too.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return environment
+
+
+def for_training(device: str) -> dict[str, str]:
+    """Variables for training alone: on a CPU it augments in its own process. Planning fails with that."""
+    return {"nnUNet_n_proc_DA": "0"} if device == "cpu" else {}
+
+
+def going_on(fold: Path) -> tuple[str, ...]:
+    """What `nnUNetv2_train` is given to go on from what a fold's folder holds."""
+    if (fold / "checkpoint_final.pth").exists():
+        return ("--val",)
+    if any((fold / f"checkpoint_{which}.pth").exists() for which in ("latest", "best")):
+        return ("--c",)
+    return ()
+
+
+def is_trained(fold: Path) -> bool:
+    """Whether a fold is trained and validated."""
+    return all((fold / file).exists() for file in ("checkpoint_final.pth", "validation/summary.json"))

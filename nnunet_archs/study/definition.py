@@ -1,0 +1,292 @@
+"""The study file: which networks are trained on what, how long, and by what."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+from nnunet_archs.trainers.find import find_trainer
+from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
+
+from .document import Document, Place
+
+Device = Literal["cuda", "cpu", "mps"]
+Configuration = Literal["2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres"]
+KEYS = (
+    "datasets",
+    "configurations",
+    "trainers",
+    "plans",
+    "baseline",
+    "folds",
+    "epochs",
+    "iterations",
+    "planning",
+    "tolerance",
+    "device",
+    "executor",
+)
+N_FOLDS = 5  # that nnU-Net makes
+TOLERANCE = 1.0  # mm
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is compared: a trainer with its plans, under a name of its own."""
+
+    name: str
+    trainer: str
+    plans: str
+
+
+@dataclass(frozen=True)
+class Planning:
+    """How plans that are missing are made, as `nnunet-archs plan` takes it; None is its default."""
+
+    gpu_memory: float | None = None
+    base_width: int | None = None
+
+
+@dataclass(frozen=True)
+class Executor:
+    """What runs the trainings: this machine, one on each of its GPUs (or `jobs` on a CPU), or a cluster by submitit.
+
+    `parameters` are those of submitit's executor.
+    """
+
+    kind: Literal["local", "submitit"] = "local"
+    gpus: tuple[int, ...] = ()
+    jobs: int = 1
+    cluster: str = "slurm"
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file, checked."""
+
+    file: Path
+    text: str
+    datasets: tuple[str, ...]
+    configurations: tuple[Configuration, ...]
+    networks: tuple[Network, ...]
+    baseline: str | None
+    folds: tuple[int, ...]
+    planning: Planning
+    tolerance: float
+    device: Device
+    executor: Executor
+
+    @property
+    def folder(self) -> Path:
+        """Where logs, tables and the report go: beside the file, under its name."""
+        return self.file.with_suffix("")
+
+
+def read_study(file: Path) -> Study:
+    """Read a study file.
+
+    Raises:
+        ValueError: for what cannot be run, with the line that says it.
+    """
+    check_folders()
+    file = file.resolve()
+    if not file.suffix:
+        raise ValueError(f"{file}: the study's folder is the file's name without its ending; name it {file.name}.yaml")
+    document = Document.read(file)
+    content = document.mapping((), KEYS)
+    if missing := [key for key in ("datasets", "configurations", "trainers") if content.get(key) is None]:
+        raise document.error((), f"{missing[0]} is missing; say it, as in docs/studies.md")
+    networks = read_networks(document)
+    executor = read_executor(document)
+    return Study(
+        file=file,
+        text=document.text,
+        datasets=tuple(read_dataset(document, place, value) for place, value in document.items(("datasets",))),
+        configurations=read_configurations(document),
+        networks=networks,
+        baseline=read_baseline(document, networks),
+        folds=read_folds(document),
+        planning=read_planning(document),
+        tolerance=document.typed(("tolerance",), float, TOLERANCE),
+        device=read_device(document, executor),
+        executor=executor,
+    )
+
+
+def check_folders() -> None:
+    """Check that nnU-Net's folders are known.
+
+    Raises:
+        ValueError: for one that is not set.
+    """
+    folders = {
+        "nnUNet_raw": nnUNet_raw,
+        "nnUNet_preprocessed": nnUNet_preprocessed,
+        "nnUNet_results": nnUNet_results,
+    }
+    for variable, folder in folders.items():
+        if not folder.get():
+            raise ValueError(f"{variable} is not set; export {variable}=FOLDER")
+
+
+def read_dataset(document: Document, place: Place, value: Any) -> str:
+    """The name of a data set, from its ID or name."""
+    try:
+        name: str = maybe_convert_to_dataset_name(value)
+    except (RuntimeError, ValueError) as error:
+        what = f"nnU-Net finds no data set {value}, or several; correct the ID"
+        raise document.error(place, what) from error
+    if not any(Path(str(folder), name, "dataset.json").is_file() for folder in (nnUNet_raw, nnUNet_preprocessed)):
+        raise document.error(place, f"{name} has no dataset.json in nnUNet_raw or nnUNet_preprocessed; put it there")
+    return name
+
+
+def read_configurations(document: Document) -> tuple[Configuration, ...]:
+    """nnU-Net's configurations; a cascade comes after what it begins with."""
+    known = get_args(Configuration)
+    found = dict(reversed(item) for item in document.items(("configurations",)))
+    for name, place in found.items():
+        if name not in known:
+            raise document.error(place, f"unknown configuration {name}; there are {', '.join(known)}")
+    if "3d_cascade_fullres" in found:
+        if "3d_lowres" not in found:
+            raise document.error(found["3d_cascade_fullres"], "3d_cascade_fullres needs 3d_lowres; name that too")
+        if len(read_folds(document)) < N_FOLDS:
+            raise document.error(("folds",), "3d_cascade_fullres needs all folds of 3d_lowres; leave out folds")
+    return cast("tuple[Configuration, ...]", tuple(sorted(found, key=known.index)))
+
+
+def read_networks(document: Document) -> tuple[Network, ...]:
+    """The trainers, with the study's length in their names, and their plans."""
+    plans = document.typed(("plans",), str, "nnUNetPlans")
+    networks: dict[str, Network] = {}
+    for place, value in document.items(("trainers",)):
+        if isinstance(value, dict):
+            document.mapping(place, ("trainer", "plans", "name"))
+            trainer = document.typed((*place, "trainer"), str, "")
+            own = document.typed((*place, "plans"), str, plans)
+            name = document.typed((*place, "name"), str, short(trainer))
+        elif isinstance(value, str):
+            trainer, own, name = value, plans, short(value)
+        else:
+            raise document.error(place, f"a trainer is its name, or trainer, plans and name, and not {value!r}")
+        check_word(document, place, own)
+        network = Network(name, with_length(document, place, trainer), own)
+        if name in networks:
+            raise document.error(place, f"two networks are called {name}; give one of them a name of its own")
+        if same := [n.name for n in networks.values() if (n.trainer, n.plans) == (network.trainer, network.plans)]:
+            raise document.error(place, f"{name} has trainer and plans of {same[0]}; keep one of them")
+        networks[name] = network
+    return tuple(networks.values())
+
+
+def short(trainer: str) -> str:
+    """The name of a trainer's network: the trainer's without its second word."""
+    return trainer.replace("Trainer", "", 1)
+
+
+def check_word(document: Document, place: Place, plans: str) -> None:
+    """Check that nnU-Net can take its folder names apart again."""
+    if not re.fullmatch(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*", plans):
+        raise document.error(place, f"plans {plans}: letters, digits and single underscores; name it so")
+
+
+def with_length(document: Document, place: Place, trainer: str) -> str:
+    """The trainer's name with the study's epochs and iterations."""
+    lengths = {key: document.typed((key,), int, 0) for key in ("epochs", "iterations")}
+    name = "_".join([trainer, *(f"{n}{key}" for key, n in lengths.items() if n)])
+    try:
+        trainer_class(name)
+    except UnknownTrainer:
+        check_foreign(document, place, trainer, is_set=any(lengths.values()))
+        return trainer
+    except ValueError as error:
+        raise document.error(place, str(error)) from error
+    return name
+
+
+def check_foreign(document: Document, place: Place, trainer: str, *, is_set: bool) -> None:
+    """Check a trainer that is nnU-Net's or in a folder of the user's `nnUNet_extTrainer`."""
+    try:
+        find_trainer(trainer)
+    except LookupError as error:
+        what = f"unknown trainer {trainer}: neither ours (nnunet-archs list), nor nnU-Net's, nor in nnUNet_extTrainer"
+        raise document.error(place, f"{what}; correct the name") from error
+    if is_set:
+        what = f"{trainer} is none of ours, and takes no epochs or iterations from the study"
+        raise document.error(place, f"{what}; name one of that length (nnUNetTrainer_5epochs), and leave both out")
+
+
+def read_baseline(document: Document, networks: tuple[Network, ...]) -> str | None:
+    """The network that others are compared with; None compares all pairs."""
+    baseline = document.typed(("baseline",), str, "")
+    names = [network.name for network in networks]
+    found = [network.name for network in networks if baseline in (network.name, network.trainer.split("_")[0])]
+    if baseline and len(found) != 1:
+        what = f"baseline {baseline} is {'several' if found else 'none'} of the networks"
+        raise document.error(("baseline",), f"{what}; name one of {', '.join(names)}")
+    return found[0] if baseline else None
+
+
+def read_folds(document: Document) -> tuple[int, ...]:
+    """The folds, of nnU-Net's five or of the data set's own splits."""
+    if document.at(("folds",)) is None:
+        return tuple(range(N_FOLDS))
+    for place, value in document.items(("folds",)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise document.error(place, f"fold {value} is none; folds are counted from 0")
+    return tuple(sorted(value for _, value in document.items(("folds",))))
+
+
+def read_planning(document: Document) -> Planning:
+    """How missing plans are made."""
+    if document.at(("planning",)) is None:
+        return Planning()
+    document.mapping(("planning",), ("gpu_memory", "base_width"))
+    # None stands for the planner's own choice
+    return Planning(
+        gpu_memory=document.typed(("planning", "gpu_memory"), float, 0.0) or None,
+        base_width=document.typed(("planning", "base_width"), int, 0) or None,
+    )
+
+
+def read_executor(document: Document) -> Executor:
+    """What runs the trainings; a word alone is its kind."""
+    place: Place = ("executor",)
+    value = document.at(place)
+    if value is None:
+        return Executor()
+    kind = value if isinstance(value, str) else document.typed((*place, "kind"), str, "")
+    keys = {"local": ("kind", "gpus", "jobs"), "submitit": ("kind", "cluster", "jobs", "parameters")}
+    if kind not in keys:
+        raise document.error(place, f"executor {kind or value!r} is none; there are {', '.join(keys)}")
+    if isinstance(value, str):
+        return Executor(kind=cast(Any, kind))
+    document.mapping(place, keys[kind])
+    gpus = [] if value.get("gpus") is None else document.items((*place, "gpus"))
+    for where, gpu in gpus:
+        if not isinstance(gpu, int) or isinstance(gpu, bool) or gpu < 0:
+            raise document.error(where, f"GPU {gpu} is none; GPUs are counted from 0")
+    return Executor(
+        kind=cast(Any, kind),
+        gpus=tuple(gpu for _, gpu in gpus),
+        jobs=document.typed((*place, "jobs"), int, 1 if kind == "local" else 1000),
+        cluster=document.typed((*place, "cluster"), str, "slurm"),
+        parameters=document.typed((*place, "parameters"), dict, {}),
+    )
+
+
+def read_device(document: Document, executor: Executor) -> Device:
+    """What nnU-Net trains on: CUDA where there is one, or on a cluster, whose front end may have none."""
+    there = executor.kind == "submitit" or torch.cuda.is_available()
+    device = document.typed(("device",), str, "cuda" if there else "cpu")
+    if device not in get_args(Device):
+        raise document.error(("device",), f"unknown device {device}; there are {', '.join(get_args(Device))}")
+    return cast(Device, device)

@@ -1,0 +1,189 @@
+"""What runs a study's trainings: processes of this machine, or a cluster's jobs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from .commands import for_training, is_trained, variables
+from .definition import Study
+from .jobs import Job
+
+RESUBMISSIONS = 100  # after the cluster's time limit
+
+
+class Run(Protocol):
+    """A training that was begun."""
+
+    def exit_code(self) -> int | None:
+        """How it ended; None while it goes on."""
+
+    def stop(self) -> None:
+        """End it, where it ends with the study."""
+
+
+class Executor(Protocol):
+    """Begins trainings."""
+
+    at_once: int
+
+    def start(self, job: Job) -> Run:
+        """Begin a training, which may wait for its turn elsewhere."""
+
+    def describe(self, job: Job) -> str:
+        """The command that a person would type."""
+
+
+def make_executor(study: Study) -> Executor:
+    """The executor that a study names.
+
+    Raises:
+        ValueError: if it cannot work here.
+    """
+    return LocalExecutor(study) if study.executor.kind == "local" else ClusterExecutor(study)
+
+
+class LocalRun:
+    """A process of this machine, on a GPU that others wait for."""
+
+    def __init__(self, process: subprocess.Popen[bytes], gpu: int | None, free: list[int | None]) -> None:
+        self.process, self.gpu, self.free = process, gpu, free
+
+    def exit_code(self) -> int | None:
+        """How the process ended; its GPU is free then."""
+        code = self.process.poll()
+        if code is not None and self.gpu not in self.free:
+            self.free.append(self.gpu)
+        return code
+
+    def stop(self) -> None:
+        """End the process: no training is left running on its own."""
+        self.process.terminate()
+        self.process.wait()
+
+
+class LocalExecutor:
+    """One training on each GPU, or as many on the CPU as the study says."""
+
+    def __init__(self, study: Study) -> None:
+        self.device = study.device
+        self.free: list[int | None] = list(range(-study.executor.jobs, 0))  # names for a CPU's places
+        if self.device == "cuda":
+            self.free = list(study.executor.gpus or range(torch.cuda.device_count()))
+            if absent := [gpu for gpu in self.free if gpu is not None and gpu >= torch.cuda.device_count()]:
+                n = torch.cuda.device_count()
+                raise ValueError(f"{study.file}: gpus: this machine has {n} GPUs, and no GPU {absent[0]}; correct gpus")
+            if not self.free:
+                raise ValueError(f"{study.file}: device cuda: torch finds no GPU here; set device: cpu")
+        self.at_once = len(self.free)
+
+    def start(self, job: Job) -> Run:
+        """Begin a training on what is free."""
+        gpu = self.free.pop(0)
+        process = begin(job, {**variables(self.device), **for_training(self.device), **self.only(gpu)})
+        return LocalRun(process, gpu, self.free)
+
+    def describe(self, job: Job) -> str:
+        """nnU-Net's command."""
+        return " ".join(["nnUNetv2_train", *job.arguments])
+
+    def only(self, gpu: int | None) -> dict[str, str]:
+        """The variable that shows a training one GPU alone, of those that this process sees."""
+        if self.device != "cuda" or gpu is None:
+            return {}
+        seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        return {"CUDA_VISIBLE_DEVICES": seen[gpu] if seen else str(gpu)}
+
+
+def begin(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Begin nnU-Net's training, under its lock."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "nnunet_archs.study.train", str(job.lock), *job.arguments]
+    with job.log.open("a") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+        )
+
+
+@dataclass
+class Training:
+    """A training as submitit runs it: begun again from its checkpoint when the time is up."""
+
+    job: Job
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        """Train to the end; the exit code."""
+        if is_trained(self.job.folder):  # queued twice
+            return 0
+        self.process = begin(self.job, {**os.environ, **self.environment})
+        return self.process.wait()
+
+    def checkpoint(self) -> Any:
+        """What submitit runs next, once the time is up or the job is preempted."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+        return DelayedSubmission(Training(self.job, self.environment))
+
+
+class ClusterRun:
+    """A job of submitit's."""
+
+    def __init__(self, job: Job, submitted: Any) -> None:
+        self.job, self.submitted = job, submitted
+
+    def exit_code(self) -> int | None:
+        """What the training ended with; 1 where the cluster ended it."""
+        if not self.submitted.done():
+            return None
+        try:
+            code: int = self.submitted.result()
+        except Exception as error:  # submitit raises what the cluster's side met, of any type
+            with self.job.log.open("a") as log:
+                log.write(f"{' '.join(str(error).split())}\n")
+            return 1
+        return code
+
+    def stop(self) -> None:
+        """Leave it: it goes on without the study, which finds it again."""
+
+
+class ClusterExecutor:
+    """Jobs of a cluster, through submitit."""
+
+    def __init__(self, study: Study) -> None:
+        try:
+            from submitit import AutoExecutor
+        except ImportError as error:
+            raise ValueError(
+                f"{study.file}: executor submitit is not installed; pip install 'nnunet-archs[cluster]'"
+            ) from error
+        self.study = study
+        self.at_once = study.executor.jobs
+        self.folder = study.folder / "logs" / "submitit"
+        try:
+            often = {f"{study.executor.cluster}_max_num_timeout": RESUBMISSIONS}
+            self.executor = AutoExecutor(folder=self.folder, cluster=study.executor.cluster, **often)
+            self.executor.update_parameters(**study.executor.parameters)
+        except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as error:
+            raise ValueError(f"{study.file}: executor: submitit does not take that: {error}") from error
+
+    def start(self, job: Job) -> Run:
+        """Submit a training."""
+        mine = variables(self.study.device) | for_training(self.study.device)
+        environment = {key: value for key, value in mine.items() if key.startswith("nnUNet") or key not in os.environ}
+        return ClusterRun(job, self.executor.submit(Training(job, environment)))
+
+    def describe(self, job: Job) -> str:
+        """nnU-Net's command, and what runs it."""
+        parameters = " ".join(f"{key}={value}" for key, value in self.study.executor.parameters.items())
+        return f"{self.study.executor.cluster} ({parameters}): nnUNetv2_train {' '.join(job.arguments)}"

@@ -1,0 +1,223 @@
+"""What has to be there before a study's trainings: plans, preprocessed data, splits; and results that fit them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.paths import nnUNet_raw
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_archs.plans.files import STOCK, not_preprocessed, plans_file
+from nnunet_archs.trainers.names import UnknownTrainer, plans_name, trainer_class
+
+from .commands import nnunet_command, variables
+from .definition import N_FOLDS, Network, Study
+from .jobs import Job, jobs_of, preprocessed
+
+MATCHED = re.compile(r"(?P<own>.+)_(?P<by>memory|parameters)_of_(?P<given>.+)")
+SEED = 12345  # nnU-Net's own, for its folds
+FINGERPRINT = "dataset_fingerprint.json"
+
+
+def prepare(study: Study) -> None:
+    """Make what is missing, with nnU-Net's commands and ours.
+
+    Raises:
+        ValueError: if a command fails, or what it made does not have what the study asks for.
+    """
+    for dataset in study.datasets:
+        for title, command in plan_commands(study, dataset):
+            run_command(study, title, command)
+        for network in study.networks:
+            check_configurations(study, dataset, network)
+        for name in dict.fromkeys(network.plans for network in study.networks):
+            if command := preprocess_command(study, dataset, name):
+                run_command(study, f"preprocess {dataset} as {name} has it", command)
+        check_folds(study, dataset, write_splits(study, dataset))
+    for job in jobs_of(study):
+        check_results(job)
+
+
+def plan_commands(study: Study, dataset: str) -> Iterator[tuple[str, list[str]]]:
+    """Titles and commands that make a data set's fingerprint and the plans that are missing."""
+    number, processes = number_of(dataset), str(default_num_processes)
+    if not (preprocessed(dataset) / FINGERPRINT).exists():
+        command = [nnunet_command("nnUNetv2_extract_fingerprint"), "-d", number, "--verify_dataset_integrity"]
+        yield f"fingerprint of {dataset}", [*command, "-np", processes]
+    made: set[str] = set()
+    for network in study.networks:
+        for name in plans_needed(network):
+            if name not in made and not plans_file(dataset, name).exists():
+                made.add(name)
+                yield f"{name} of {dataset}", plan_command(study, dataset, network, name)
+
+
+def plans_needed(network: Network) -> list[str]:
+    """A network's plans, after those that they match."""
+    matched = MATCHED.fullmatch(network.plans)
+    return [matched["given"], network.plans] if matched else [network.plans]
+
+
+def plan_command(study: Study, dataset: str, network: Network, name: str) -> list[str]:
+    """The command that makes plans of this name.
+
+    Raises:
+        ValueError: if the name is of no plans that can be made.
+    """
+    if name == STOCK:
+        return [nnunet_command("nnUNetv2_plan_experiment"), "-d", number_of(dataset)]
+    command = [sys.executable, "-m", "nnunet_archs.scripts.main", "plan", "-d", number_of(dataset)]
+    matched = MATCHED.fullmatch(name)
+    trainer = trainer_for(matched["own"] + "Plans" if matched else name, network)
+    if trainer is None:
+        made = f"{STOCK}, CAggNetPlans, CAggNet_memory_of_{STOCK} and their like"
+        raise ValueError(f"plans {name} of {network.name} are not there for {dataset}; make them, or name {made}")
+    if matched:
+        return [*command, "-tr", trainer, "--match", matched["given"], "--by", matched["by"]]
+    planning = study.planning
+    options = {"--gpu-memory": planning.gpu_memory, "--base-width": planning.base_width}
+    return [*command, "-tr", trainer, *(word for key, n in options.items() if n for word in (key, f"{n:g}"))]
+
+
+def trainer_for(plans: str, network: Network) -> str | None:
+    """The trainer for which `nnunet-archs plan` makes plans of this name: the network's own, or another of ours."""
+    base, *words = plans.removesuffix("Plans").split("_")
+    for name in (network.trainer, "_".join([f"{base}Trainer", *words])):
+        try:
+            if plans_name(trainer_class(name)) == plans:
+                return name
+        except (UnknownTrainer, ValueError):
+            continue
+    return None
+
+
+def preprocess_command(study: Study, dataset: str, name: str) -> list[str] | None:
+    """The command that preprocesses what plans lack; None where they lack nothing."""
+    plans = load_json(str(plans_file(dataset, name)))
+    raw = Path(str(nnUNet_raw), dataset, "dataset.json")
+    folder = preprocessed(dataset)
+    n_cases = load_json(str(raw if raw.exists() else folder / "dataset.json"))["numTraining"]
+    manager = PlansManager(plans)
+    # what inherits its data is preprocessed with what it inherits from
+    data = {manager.get_configuration(wanted).data_identifier for wanted in study.configurations}
+    missing = [
+        own for own in not_preprocessed(plans, n_cases) if plans["configurations"][own]["data_identifier"] in data
+    ]
+    if not missing:
+        return None
+    processes = ["-np", *[str(default_num_processes)] * len(missing)]
+    command = [nnunet_command("nnUNetv2_preprocess"), "-d", number_of(dataset), "-plans_name", name]
+    return [*command, "-c", *missing, *processes]
+
+
+def run_command(study: Study, title: str, command: Sequence[str]) -> None:
+    """Run a command, its output in a log of the study's.
+
+    Raises:
+        ValueError: if it fails, with its last line.
+    """
+    print(f"{title}: {shlex.join(shown(command))}", flush=True)
+    log = study.folder / "logs" / "preparation.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        process = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=variables(study.device)
+        )
+    if process.returncode:
+        raise ValueError(f"{title} failed: {last_line(log)} (all of it: {log})")
+
+
+def shown(command: Sequence[str]) -> list[str]:
+    """A command as a person types it."""
+    if "nnunet_archs.scripts.main" in command:
+        return ["nnunet-archs", *command[3:]]
+    return [Path(command[0]).name, *command[1:]]
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it printed nothing"
+
+
+def check_configurations(study: Study, dataset: str, network: Network) -> None:
+    """Check that a network's plans have what the study asks for."""
+    plans = load_json(str(plans_file(dataset, network.plans)))
+    for name in study.configurations:
+        if name not in plans["configurations"]:
+            known = ", ".join(plans["configurations"])
+            raise ValueError(
+                f"{study.file}: {network.plans} of {dataset} has no {name}, but {known}; leave it out, or plan for it"
+            )
+
+
+def write_splits(study: Study, dataset: str) -> list[dict[str, list[str]]]:
+    """The folds, as nnU-Net makes them where there are none: not by the first training, for many begin at once."""
+    file = preprocessed(dataset) / "splits_final.json"
+    if not file.exists():
+        plans = PlansManager(load_json(str(plans_file(dataset, study.networks[0].plans))))
+        identifier = plans.get_configuration(study.configurations[0]).data_identifier
+        data = str(preprocessed(dataset) / identifier)
+        cases = list(np.sort(infer_dataset_class(data).get_identifiers(data)))
+        if len(cases) < N_FOLDS:
+            raise ValueError(f"{dataset} has {len(cases)} training cases, and {N_FOLDS} folds need one each; add some")
+        unfinished = file.with_name(f".{file.name}.unfinished")
+        save_json(generate_crossval_split(cases, seed=SEED, n_splits=N_FOLDS), str(unfinished))
+        unfinished.replace(file)
+    splits: list[dict[str, list[str]]] = load_json(str(file))
+    return splits
+
+
+def check_folds(study: Study, dataset: str, splits: Sequence[Any]) -> None:
+    """Check that there is a split for every fold: nnU-Net makes a random one otherwise."""
+    if (most := max(study.folds)) >= len(splits):
+        raise ValueError(f"{study.file}: folds: {dataset} has folds 0 to {len(splits) - 1}, and no fold {most}")
+
+
+def check_results(job: Job) -> None:
+    """Check that results that are there were made with the plans and the split that there are now.
+
+    Raises:
+        ValueError: if they were made with others.
+    """
+    remedy = f"move {job.folder} away, or name the new plans otherwise"
+    if not any(job.folder.glob("checkpoint_*.pth")):
+        return
+    now = load_json(str(plans_file(job.dataset, job.network.plans)))
+    then = load_json(str(job.model / "plans.json"))
+    if relevant(then, job) != relevant(now, job):
+        raise ValueError(f"{job.title} was trained with another {job.network.plans}; {remedy}")
+    summary = job.folder / "validation" / "summary.json"
+    if summary.exists():
+        val = load_json(str(preprocessed(job.dataset) / "splits_final.json"))[job.fold]["val"]
+        ending = load_json(str(job.model / "dataset.json"))["file_ending"]
+        files = {case["prediction_file"] for case in load_json(str(summary))["metric_per_case"]}
+        cases = {Path(file).name.removesuffix(ending) for file in files}
+        if cases != set(val):
+            other = sorted(cases ^ set(val))[0]
+            raise ValueError(f"{job.title} was validated on another split ({other}); {remedy}")
+
+
+def relevant(plans: dict[str, Any], job: Job) -> dict[str, Any]:
+    """What of plans decides a training."""
+    configuration: dict[str, Any] = PlansManager(plans).get_configuration(job.configuration).configuration
+    # where preprocessed data lies may change, and nnU-Net notes whether it went on
+    return {key: value for key, value in configuration.items() if key != "data_identifier"} | {
+        key: plans.get(key) for key in ("transpose_forward", "foreground_intensity_properties_per_channel")
+    }
+
+
+def number_of(dataset: str) -> str:
+    """A data set's ID, as nnU-Net's commands take it."""
+    return str(int(dataset.removeprefix("Dataset")[:3]))

@@ -1,0 +1,152 @@
+"""Run a study's trainings to the end, past those that fail, and show how far they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from .commands import is_trained
+from .definition import Study
+from .executors import Executor, Run
+from .jobs import Job, State, jobs_of, kind_of, seconds_left
+from .preparation import last_line
+from .train import BUSY
+
+POLL_SECONDS = 1.0
+LOOK_SECONDS = 10.0  # between two looks at what is on the disk
+MARKS: Mapping[State, str] = {
+    "finished": "[green]done[/]",
+    "running": "[cyan]running[/]",
+    "failed": "[red]failed[/]",
+    "cut off": "[yellow]cut off[/]",
+    "waiting": "[dim]waiting[/]",
+}
+
+
+def run_jobs(study: Study, executor: Executor) -> list[Job]:
+    """Train all that is not finished; return what is not finished then.
+
+    What another process trains is left to it, and waited for.
+    """
+    jobs = jobs_of(study)
+    todo = [job for job in jobs if not is_trained(job.folder)]
+    console = Console()
+    console.print(f"{len(jobs)} trainings, {len(jobs) - len(todo)} finished; logs in {study.folder / 'logs'}")
+    for job in todo:
+        job.failure.unlink(missing_ok=True)
+    progress = Progress(study, jobs, executor.at_once, console)
+    running: dict[Job, Run] = {}
+    try:
+        with progress:
+            while todo or running:
+                begin_what_can(todo, running, executor, progress)
+                time.sleep(POLL_SECONDS)
+                for job in [job for job in running if running[job].exit_code() is not None]:
+                    if end(job, running.pop(job), progress) == BUSY:
+                        todo.append(job)
+                for job in [job for job in todo if job.state() == "failed" or is_trained(job.folder)]:
+                    todo.remove(job)  # another study's, or what it needs has failed
+                progress.update()
+    finally:
+        for run in running.values():
+            run.stop()
+    return [job for job in jobs if not is_trained(job.folder)]
+
+
+def begin_what_can(todo: list[Job], running: dict[Job, Run], executor: Executor, progress: Progress) -> None:
+    """Begin trainings while there is room: those that nobody trains and that need nothing more."""
+    for job in list(todo):
+        if len(running) >= executor.at_once:
+            return
+        needed = job.needs()
+        if failed := [other for other in needed if other.state() == "failed"]:
+            fail(job, f"{failed[0].title} has failed, which it needs", progress)
+        if job.state() in ("running", "failed") or not all(is_trained(other.folder) for other in needed):
+            continue
+        todo.remove(job)
+        running[job] = executor.start(job)
+        progress.say(f"begun: {job.title}")
+
+
+def end(job: Job, run: Run, progress: Progress) -> int:
+    """Say how a training ended, and note a failure; the exit code."""
+    code = run.exit_code() or 0
+    if is_trained(job.folder):
+        progress.say(f"done: {job.title}")
+    elif code != BUSY:
+        fail(job, f"exit code {code}: {last_line(job.log)}", progress)
+    return code
+
+
+def fail(job: Job, why: str, progress: Progress) -> None:
+    """Note that a training failed, and why."""
+    job.failure.parent.mkdir(parents=True, exist_ok=True)
+    job.failure.write_text(f"{why}\n")
+    progress.say(f"failed: {job.title}: {why}")
+
+
+class Progress:
+    """A table that stays up to date on a terminal; a line for each event elsewhere."""
+
+    def __init__(self, study: Study, jobs: Sequence[Job], at_once: int, console: Console) -> None:
+        self.study, self.jobs, self.at_once, self.console = study, list(jobs), at_once, console
+        self.live = Live(console=console, refresh_per_second=1) if console.is_terminal else nullcontext()
+        self.looked = 0.0
+
+    def __enter__(self) -> Progress:
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.update(force=True)
+        self.live.__exit__(*error)  # type: ignore[arg-type]
+
+    def update(self, *, force: bool = False) -> None:
+        """Show the table, not too often: it reads the disk."""
+        if isinstance(self.live, Live) and (force or time.monotonic() - self.looked > LOOK_SECONDS):
+            self.live.update(status_table(self.study, self.jobs, self.at_once))
+            self.looked = time.monotonic()
+
+    def say(self, what: str) -> None:
+        """Say what happened, and on no terminal what is left."""
+        left = "" if isinstance(self.live, Live) else estimate(self.jobs, self.at_once)
+        self.console.print(f"{time.strftime('%H:%M:%S')} {what}{left}", markup=False, highlight=False, soft_wrap=True)
+
+
+def status_table(study: Study, jobs: Sequence[Job], at_once: int) -> Table:
+    """A row for a network's configuration, a column for a fold, and what is left."""
+    states = {job: job.state() for job in jobs}
+    done = sum(state == "finished" for state in states.values())
+    table = Table(caption=f"{done} of {len(jobs)} finished{estimate(jobs, at_once, states)}")
+    several = len(study.datasets) > 1
+    for title in (*(["dataset"] if several else []), "configuration", "network", *map(str, study.folds)):
+        table.add_column(title)
+    rows: dict[object, list[Job]] = {}
+    for job in jobs:
+        rows.setdefault(kind_of(job), []).append(job)
+    for row in rows.values():
+        first = row[0]
+        names = [*([first.dataset] if several else []), first.configuration, first.network.name]
+        table.add_row(*names, *(cell(job, states[job]) for job in row))
+    return table
+
+
+def cell(job: Job, state: State) -> str:
+    """A training's state, with the epoch where it is under way."""
+    epoch = job.epoch() if state in ("running", "cut off") else None
+    return MARKS[state] if epoch is None else f"{MARKS[state]}, epoch {epoch}"
+
+
+def estimate(jobs: Sequence[Job], at_once: int, states: Mapping[Job, State] | None = None) -> str:
+    """The time that is left, in words; nothing where nothing is known or left."""
+    states = states or {job: job.state() for job in jobs}
+    seconds = seconds_left(list(jobs), dict(states), at_once)
+    if not seconds:
+        return ""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f", about {hours} h {minutes} min left" if hours else f", about {max(1, minutes)} min left"

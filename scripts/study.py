@@ -1,0 +1,82 @@
+"""Train, measure and compare networks, from one file: run, look, judge."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from nnunet_archs.study.commands import is_trained
+from nnunet_archs.study.definition import Study, read_study
+from nnunet_archs.study.executors import make_executor
+from nnunet_archs.study.jobs import jobs_of
+from nnunet_archs.study.preparation import check_results, last_line, plan_commands, prepare, shown
+from nnunet_archs.study.runner import run_jobs, status_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A subcommand for each step."""
+    steps = parser.add_subparsers(metavar="step", required=True)
+    for name, step, line in (
+        ("run", run_study, "Plan what is missing and train what is not finished; go on after an interruption."),
+        ("status", show_status, "Show how far every training is, from any machine that sees the results."),
+        ("report", make_report, "Measure the validation cases, compare the networks, write an HTML report."),
+    ):
+        subparser = steps.add_parser(name, help=line, description=line)
+        subparser.add_argument("file", type=Path, metavar="STUDY.yaml")
+        subparser.set_defaults(step=step)
+        if name == "run":
+            subparser.add_argument("--dry-run", action="store_true", help="print the commands, run none")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the step."""
+    code: int = args.step(args, read_study(args.file))
+    return code
+
+
+def run_study(args: argparse.Namespace, study: Study) -> int:
+    """Train all; return 1 where something is not finished."""
+    # `timeout` and job schedulers end us this way: unwinding takes nnU-Net's running commands along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    executor = make_executor(study)
+    if args.dry_run:
+        for dataset in study.datasets:
+            for _, command in plan_commands(study, dataset):
+                print(*shown(command))
+        print(*(executor.describe(job) for job in jobs_of(study) if not is_trained(job.folder)), sep="\n")
+        return 0
+    prepare(study)
+    unfinished = run_jobs(study, executor)
+    for job in unfinished:
+        why = last_line(job.failure) if job.failure.exists() else job.state()
+        print(f"not finished: {job.title}: {why} (log: {job.log})")
+    what = "nnunet-archs study report" if not unfinished else "nnunet-archs study run, which goes on where it stopped,"
+    print(f"{what} {args.file} comes next")
+    return 1 if unfinished else 0
+
+
+def show_status(args: argparse.Namespace, study: Study) -> int:
+    """Print the table of all trainings."""
+    executor_jobs = max(1, study.executor.jobs if study.executor.kind == "submitit" else len(study.executor.gpus))
+    jobs = jobs_of(study)
+    Console().print(status_table(study, jobs, executor_jobs))
+    for job in jobs:
+        if job.state() == "failed":
+            print(f"failed: {job.title}: {last_line(job.failure)} (log: {job.log})")
+        check_results(job)
+    return 0
+
+
+def make_report(args: argparse.Namespace, study: Study) -> int:
+    """Measure what is new, and write tables and report."""
+    from nnunet_archs.study.collection import collect
+    from nnunet_archs.study.examples import draw_examples
+    from nnunet_archs.study.report import write_report
+
+    trained = collect(study, args.argv)
+    print(write_report(study.folder, draw_examples(study, trained)))
+    return 0

@@ -6,7 +6,6 @@ Running it again goes on from what is there.
 import argparse
 import hashlib
 import re
-import signal
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
+from nnunet_archs.study.commands import unwound_by_sigterm
 from nnunet_archs.trainers.find import find_trainer
 
 from .phantom import write_phantom
@@ -47,8 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; return 0, or 1 where a command of nnU-Net's failed. Raises ValueError for bad input."""
-    # `timeout` and job schedulers end us this way: unwinding takes nnU-Net's running command along.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     device = choose_device(args.device)
     trainer = choose_trainer(args.trainer, device)
     output = check_output(args.output, args.data)
@@ -59,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     configuration = choose_configuration(args.configuration, is_flat=is_flat)
     demo = Run(output, dataset, trainer, configuration, args.fold, device)
     try:
-        seconds |= run_steps(demo)
+        with unwound_by_sigterm():
+            seconds |= run_steps(demo)
     except StepError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

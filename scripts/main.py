@@ -1,6 +1,7 @@
 """The command `nnunet-archs`."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -31,13 +32,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"nnunet-archs: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("nnunet-archs: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The interpreter flushes standard output once more: give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"nnunet-archs: error: the disk is full{where}; make room, and run this again", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nnunet-archs: interrupted", file=sys.stderr)
+        return 130
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

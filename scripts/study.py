@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from nnunet_archs.study.commands import is_trained
+from nnunet_archs.study.commands import is_trained, unwound_by_sigterm
 from nnunet_archs.study.definition import Study, read_study
 from nnunet_archs.study.executors import make_executor
 from nnunet_archs.study.jobs import jobs_of
@@ -40,8 +38,6 @@ def run(args: argparse.Namespace) -> int:
 
 def run_study(args: argparse.Namespace, study: Study) -> int:
     """Train all; return 1 where something is not finished."""
-    # `timeout` and job schedulers end us this way: unwinding takes nnU-Net's running commands along.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     executor = make_executor(study)
     if args.dry_run:
         for dataset in study.datasets:
@@ -49,8 +45,9 @@ def run_study(args: argparse.Namespace, study: Study) -> int:
                 print(*shown(command))
         print(*(executor.describe(job) for job in jobs_of(study) if not is_trained(job.folder)), sep="\n")
         return 0
-    prepare(study)
-    unfinished = run_jobs(study, executor)
+    with unwound_by_sigterm():
+        prepare(study)
+        unfinished = run_jobs(study, executor)
     for job in unfinished:
         why = last_line(job.failure) if job.failure.exists() else job.state()
         print(f"not finished: {job.title}: {why} (log: {job.log})")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nnunet_archs.discovery import discovery_folder
@@ -56,3 +59,16 @@ def going_on(fold: Path) -> tuple[str, ...]:
 def is_trained(fold: Path) -> bool:
     """Whether a fold is trained and validated."""
     return all((fold / file).exists() for file in ("checkpoint_final.pth", "validation/summary.json"))
+
+
+@contextmanager
+def unwound_by_sigterm() -> Iterator[None]:
+    """Within it SIGTERM, by which `timeout` and job schedulers end us, unwinds: what runs for us is ended too.
+
+    No longer than needed: a process forked meanwhile would have the handler too, and may not notice SIGTERM then.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

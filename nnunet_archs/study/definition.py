@@ -266,7 +266,7 @@ def read_executor(document: Document) -> Executor:
     kind = value if isinstance(value, str) else document.typed((*place, "kind"), str, "")
     keys = {"local": ("kind", "gpus", "jobs"), "submitit": ("kind", "cluster", "jobs", "parameters")}
     if kind not in keys:
-        raise document.error(place, f"executor {kind or value!r} is none; there are {', '.join(keys)}")
+        raise document.error(place, f"executor {kind or value} is none; there are {', '.join(keys)}")
     if isinstance(value, str):
         return Executor(kind=cast(Any, kind))
     document.mapping(place, keys[kind])

@@ -36,8 +36,8 @@ class Document:
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{file} cannot be read ({error}); name a study file") from error
         except yaml.MarkedYAMLError as error:
-            line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise ValueError(f"{file}{line}: no YAML: {error.problem}; correct it") from error
+            at = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+            raise ValueError(f"{file}{at}: no YAML: {error.problem}; correct it") from error
         except yaml.YAMLError as error:
             raise ValueError(f"{file}: no YAML: {error}; correct it") from error
         lines: dict[Place, int] = {}

@@ -42,8 +42,8 @@ def prepare(study: Study) -> None:
         for network in study.networks:
             check_configurations(study, dataset, network)
         for name in dict.fromkeys(network.plans for network in study.networks):
-            if command := preprocess_command(study, dataset, name):
-                run_command(study, f"preprocess {dataset} as {name} has it", command)
+            if missing := preprocess_command(study, dataset, name):
+                run_command(study, f"preprocess {dataset} as {name} has it", missing)
         check_folds(study, dataset, write_splits(study, dataset))
     for job in jobs_of(study):
         check_results(job)

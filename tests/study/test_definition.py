@@ -1,0 +1,158 @@
+"""The study file: what it says, and what is wrong with it, with the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from planning import CT, HIPPOCAMPUS, set_folders, write_dataset
+
+from nnunet_archs.scripts.main import main
+from nnunet_archs.study.definition import Executor, Network, Planning, read_study
+
+GOOD = """\
+datasets: 801
+configurations: [3d_fullres, 2d]
+trainers:
+  - PlainConvUNetTrainer
+  - {trainer: UNetSharpTrainer_DiceCE, plans: UNetSharpPlans, name: "UNet#"}
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nnunet")
+    for name in (HIPPOCAMPUS, CT):
+        write_dataset(folder, name, [1, 1, 1], [[40, 40, 40]] * 5)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_folders(root, monkeypatch)
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "mine.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_defaults(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path, GOOD))
+    assert study.datasets == (HIPPOCAMPUS,)
+    assert study.configurations == ("2d", "3d_fullres")
+    assert study.networks == (
+        Network("PlainConvUNet", "PlainConvUNetTrainer", "nnUNetPlans"),
+        Network("UNet#", "UNetSharpTrainer_DiceCE", "UNetSharpPlans"),
+    )
+    assert (study.baseline, study.folds, study.tolerance) == (None, (0, 1, 2, 3, 4), 1.0)
+    assert (study.planning, study.executor) == (Planning(), Executor())
+    assert study.folder == tmp_path / "mine"
+
+
+def test_all_that_can_be_said(tmp_path: Path) -> None:
+    more = """\
+plans: OtherPlans
+baseline: PlainConvUNet
+folds: [3, 0]
+epochs: 7
+iterations: 20
+planning: {gpu_memory: 24, base_width: 16}
+tolerance: 2
+device: cpu
+executor: {kind: submitit, cluster: local, jobs: 3, parameters: {timeout_min: 5}}
+"""
+    study = read_study(write(tmp_path, GOOD.replace("801", f"[801, {CT}]") + more))
+    assert study.datasets == (HIPPOCAMPUS, CT)
+    assert study.networks[0] == Network("PlainConvUNet", "PlainConvUNetTrainer_7epochs_20iterations", "OtherPlans")
+    assert study.networks[1].trainer == "UNetSharpTrainer_DiceCE_7epochs_20iterations"
+    assert (study.baseline, study.folds, study.tolerance, study.device) == ("PlainConvUNet", (0, 3), 2.0, "cpu")
+    assert study.planning == Planning(gpu_memory=24, base_width=16)
+    assert study.executor == Executor("submitit", cluster="local", jobs=3, parameters={"timeout_min": 5})
+
+
+def test_a_trainer_of_nnunets_own(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path, GOOD.replace("PlainConvUNetTrainer", "nnUNetTrainer_5epochs")))
+    assert study.networks[0] == Network("nnUNet_5epochs", "nnUNetTrainer_5epochs", "nnUNetPlans")
+
+
+BAD = {
+    "a key that is unknown": ("epoch: 5", 6, "unknown key epoch; the keys are datasets"),
+    "a key that is there twice": ("folds: 1\nfolds: 2", 7, "folds is here twice"),
+    "no YAML": ("folds: [0", 7, "no YAML"),
+    "a fold that is none": ("folds: [0, -1]", 6, "fold -1 is none"),
+    "a fold that is there twice": ("folds: [0, 0]", 6, "folds has 0 twice"),
+    "no folds": ("folds: []", 6, "folds is empty"),
+    "no epochs": ("epochs: 0", 6, "epochs must be above 0, and is 0"),
+    "epochs that are no number": ("epochs: many", 6, "epochs must be a whole number, and is 'many'"),
+    "a baseline that is none": (
+        "baseline: VNet",
+        6,
+        "baseline VNet is none of the networks; name one of PlainConvUNet",
+    ),
+    "a device that is none": ("device: tpu", 6, "unknown device tpu"),
+    "an executor that is none": ("executor: pbs", 6, "executor pbs is none; there are local, submitit"),
+    "a key of another executor": ("executor:\n  kind: local\n  cluster: slurm", 8, "unknown key cluster"),
+    "a GPU that is none": ("executor: {kind: local, gpus: [a]}", 6, "GPU a is none"),
+    "a plan option that is unknown": ("planning: {memory: 8}", 6, "unknown key memory"),
+    "no tolerance": ("tolerance: -1", 6, "tolerance must be above 0"),
+    "endless tolerance": ("tolerance: .inf", 6, "tolerance must be above 0"),
+    "plans with two underscores": ("plans: my__plans", 4, "plans my__plans"),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "what"), BAD.values(), ids=BAD)
+def test_what_is_added_is_wrong(
+    text: str, line: int, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, f"{GOOD}{text}\n")
+    assert main(["study", "run", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"nnunet-archs: error: {file}:{line}: {what}")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [file]
+
+
+REPLACED = {
+    "an unknown data set": ("801", "805", 1, "nnU-Net finds no data set 805"),
+    "an unknown configuration": ("2d]", "4d]", 2, "unknown configuration 4d"),
+    "a cascade alone": ("[3d_fullres, 2d]", "[3d_cascade_fullres]", 2, "3d_cascade_fullres needs 3d_lowres"),
+    "an unknown trainer": ("PlainConvUNetTrainer", "MyTrainer", 4, "unknown trainer MyTrainer"),
+    "an unknown option": ("_DiceCE", "_L9x", 5, "UNetSharpTrainer_L9x: UNetSharpTrainer has no option _L9x"),
+    "a trainer that is no name": ("- PlainConvUNetTrainer", "- 5", 4, "a trainer is its name, or"),
+    "an unknown key of a trainer": ("name:", "title:", 5, "unknown key title"),
+    "two of a name": ("UNet#", "PlainConvUNet", 5, "two networks are called PlainConvUNet"),
+    "the same twice": (
+        '"UNet#"}',
+        '"a"}\n  - {trainer: PlainConvUNetTrainer, name: b}',
+        6,
+        "b has trainer and plans of",
+    ),
+    "no trainers": ("trainers:", "baseline:", 1, "trainers is missing"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "line", "what"), REPLACED.values(), ids=REPLACED)
+def test_what_is_changed_is_wrong(old: str, new: str, line: int, what: str, tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(ValueError, match="^") as error:
+        read_study(file)
+    assert str(error.value).startswith(f"{file}:{line}: {what}")
+
+
+def test_length_for_a_trainer_of_nnunets_own(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD.replace("PlainConvUNetTrainer", "nnUNetTrainer") + "epochs: 5\n")
+    with pytest.raises(ValueError, match=r":4: nnUNetTrainer is none of ours, and takes no epochs"):
+        read_study(file)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none\.yaml cannot be read"):
+        read_study(tmp_path / "none.yaml")
+
+
+def test_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("nnUNet_results")
+    with pytest.raises(ValueError, match="nnUNet_results is not set; export"):
+        read_study(write(tmp_path, GOOD))

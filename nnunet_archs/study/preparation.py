@@ -147,7 +147,8 @@ def shown(command: Sequence[str]) -> list[str]:
 
 def last_line(log: Path) -> str:
     """The last line of a log that says something."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it printed nothing"
 
 

@@ -36,7 +36,7 @@ def run_jobs(study: Study, executor: Executor) -> list[Job]:
     jobs = jobs_of(study)
     todo = [job for job in jobs if not is_trained(job.folder)]
     console = Console()
-    console.print(f"{len(jobs)} trainings, {len(jobs) - len(todo)} finished; logs in {study.folder / 'logs'}")
+    print(f"{len(jobs)} trainings, {len(jobs) - len(todo)} finished; logs in {study.folder / 'logs'}", flush=True)
     for job in todo:
         job.failure.unlink(missing_ok=True)
     progress = Progress(study, jobs, executor.at_once, console)

@@ -89,7 +89,7 @@ BAD = {
     "a baseline that is none": (
         "baseline: VNet",
         6,
-        "baseline VNet is none of the networks; name one of PlainConvUNet",
+        "baseline VNet is none of the networks; name one of",
     ),
     "a device that is none": ("device: tpu", 6, "unknown device tpu"),
     "an executor that is none": ("executor: pbs", 6, "executor pbs is none; there are local, submitit"),
@@ -136,7 +136,7 @@ REPLACED = {
 @pytest.mark.parametrize(("old", "new", "line", "what"), REPLACED.values(), ids=REPLACED)
 def test_what_is_changed_is_wrong(old: str, new: str, line: int, what: str, tmp_path: Path) -> None:
     file = write(tmp_path, GOOD.replace(old, new, 1))
-    with pytest.raises(ValueError, match="^") as error:
+    with pytest.raises(ValueError, match=r"yaml:\d") as error:
         read_study(file)
     assert str(error.value).startswith(f"{file}:{line}: {what}")
 

@@ -1,0 +1,122 @@
+"""Running a study's trainings to the end, past those that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from planning import set_folders
+from studies import STUDY, finish, make_study
+
+from nnunet_archs.study import runner
+from nnunet_archs.study.definition import Study
+from nnunet_archs.study.jobs import Job
+from nnunet_archs.study.train import BUSY
+
+
+class Done:
+    """A training that has ended at once."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def exit_code(self) -> int:
+        return self.code
+
+    def stop(self) -> None:
+        raise AssertionError("nothing is left to stop")
+
+
+class Instant:
+    """An executor whose trainings end at once, as `end` has it."""
+
+    at_once = 2
+
+    def __init__(self, end: Callable[[Job], int]) -> None:
+        self.end = end
+        self.begun: list[str] = []
+
+    def start(self, job: Job) -> Done:
+        self.begun.append(job.title.split(" ", 1)[1])
+        return Done(self.end(job))
+
+    def describe(self, job: Job) -> str:
+        return job.name
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    set_folders(tmp_path, monkeypatch)
+    return make_study(tmp_path)
+
+
+def succeed(job: Job) -> int:
+    finish(job)
+    return 0
+
+
+def test_nothing_is_trained_twice(study: Study) -> None:
+    first, second = Instant(succeed), Instant(succeed)
+    assert runner.run_jobs(study, first) == []
+    assert len(set(first.begun)) == len(first.begun) == 8
+    assert runner.run_jobs(study, second) == []
+    assert second.begun == []
+
+
+def test_past_a_failure_which_is_tried_again_next_time(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail_one(job: Job) -> int:
+        if job.fold == 1 and job.network.name == "CAggNet" and job.configuration == "2d":
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            job.log.write_text("...\nRuntimeError: out of memory\n\n")
+            return 1
+        return succeed(job)
+
+    executor = Instant(fail_one)
+    (left,) = runner.run_jobs(study, executor)
+    assert left.title.endswith("2d CAggNet fold 1")
+    assert left.state() == "failed"
+    assert left.failure.read_text() == "exit code 1: RuntimeError: out of memory\n"
+    assert len(executor.begun) == 8
+    assert f"failed: {left.title}: exit code 1: RuntimeError: out of memory" in capsys.readouterr().out
+    again = Instant(succeed)
+    assert runner.run_jobs(study, again) == []
+    assert again.begun == ["2d CAggNet fold 1"]
+
+
+def test_what_another_trains_is_waited_for(study: Study) -> None:
+    seen: list[str] = []
+
+    def busy_once(job: Job) -> int:
+        if job.name in seen:
+            return succeed(job)
+        seen.append(job.name)
+        return BUSY
+
+    assert runner.run_jobs(study, Instant(busy_once)) == []
+
+
+def test_a_cascade_fails_with_its_first_stage(tmp_path: Path, study: Study) -> None:
+    text = STUDY.replace("[2d, 3d_fullres]", "[3d_lowres, 3d_cascade_fullres]").replace("folds: [0, 1]\n", "")
+    cascade = make_study(tmp_path, text)
+
+    def fail_caggnets_first(job: Job) -> int:
+        if (job.network.name, job.fold, job.configuration) == ("CAggNet", 3, "3d_lowres"):
+            return 1
+        return succeed(job)
+
+    executor = Instant(fail_caggnets_first)
+    left = runner.run_jobs(cascade, executor)
+    assert {job.title.split(" ", 1)[1] for job in left} == {
+        "3d_lowres CAggNet fold 3",
+        *(f"3d_cascade_fullres CAggNet fold {fold}" for fold in range(5)),
+    }
+    assert left[-1].failure.read_text().endswith("3d_lowres CAggNet fold 3 has failed, which it needs\n")
+    last_first_stage = max(i for i, title in enumerate(executor.begun) if "lowres PlainConvUNet" in title)
+    first_second_stage = min(i for i, title in enumerate(executor.begun) if "cascade" in title)
+    assert last_first_stage < first_second_stage

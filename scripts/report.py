@@ -8,6 +8,7 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 
+from nnunet_archs.study.examples import label_names
 from nnunet_archs.study.images import read_image, reader_for
 
 from .overlay import Row, draw_overlay
@@ -68,13 +69,6 @@ def draw_extremes(run: Run, cases: Mapping[str, CaseDice], dataset_json: Mapping
         for which, case in (("worst", ranked[0]), ("best", ranked[-1]))
     ]
     draw_overlay(rows, label_names(dataset_json["labels"]), path)
-
-
-def label_names(labels: LabelEntries) -> dict[int, str]:
-    """Return a name for each value of a label map: that of the smallest region which holds it."""
-    regions = {name: entry if isinstance(entry, list) else [entry] for name, entry in labels.items()}
-    by_size = sorted(regions.items(), key=lambda item: len(item[1]), reverse=True)
-    return {value: name for name, values in by_size for value in values}
 
 
 def _make_row(run: Run, case: str, dataset_json: Mapping[str, Any], title: str) -> Row:

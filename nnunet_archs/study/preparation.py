@@ -51,10 +51,10 @@ def prepare(study: Study) -> None:
 
 def plan_commands(study: Study, dataset: str) -> Iterator[tuple[str, list[str]]]:
     """Titles and commands that make a data set's fingerprint and the plans that are missing."""
-    number, processes = number_of(dataset), str(default_num_processes)
+    number = number_of(dataset)
     if not (preprocessed(dataset) / FINGERPRINT).exists():
         command = [nnunet_command("nnUNetv2_extract_fingerprint"), "-d", number, "--verify_dataset_integrity"]
-        yield f"fingerprint of {dataset}", [*command, "-np", processes]
+        yield f"fingerprint of {dataset}", [*command, "-np", processes(study)]
     made: set[str] = set()
     for network in study.networks:
         for name in plans_needed(network):
@@ -116,9 +116,13 @@ def preprocess_command(study: Study, dataset: str, name: str) -> list[str] | Non
     ]
     if not missing:
         return None
-    processes = ["-np", *[str(default_num_processes)] * len(missing)]
     command = [nnunet_command("nnUNetv2_preprocess"), "-d", number_of(dataset), "-plans_name", name]
-    return [*command, "-c", *missing, *processes]
+    return [*command, "-c", *missing, "-np", *[processes(study)] * len(missing)]
+
+
+def processes(study: Study) -> str:
+    """How many processes nnU-Net's commands may have: their own defaults do not look at its variable."""
+    return variables(study.device).get("nnUNet_def_n_proc", str(default_num_processes))
 
 
 def run_command(study: Study, title: str, command: Sequence[str]) -> None:

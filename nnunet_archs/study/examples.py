@@ -1,0 +1,82 @@
+"""Cases to look at in a report: the best, the median and the worst, with every network's contours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pandas
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.paths import nnUNet_raw
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+from .definition import Study
+from .images import read_image
+from .jobs import Job, preprocessed
+from .overlays import Overlay, draw_overlay, extremes
+from .statistics import case_scores
+
+
+def draw_examples(study: Study, trained: Sequence[Job]) -> list[Overlay]:
+    """Overlays of every data set and configuration, where the raw images are at hand."""
+    cases = pandas.read_csv(study.folder / "cases.csv")
+    groups = groupby(sorted(trained, key=place_of), key=place_of)
+    return [overlay for place, jobs in groups for overlay in draw_place(cases, place, list(jobs))]
+
+
+def place_of(job: Job) -> tuple[str, str]:
+    """Data set and configuration."""
+    return job.dataset, job.configuration
+
+
+def draw_place(cases: pandas.DataFrame, place: tuple[str, str], jobs: Sequence[Job]) -> Iterator[Overlay]:
+    """The best, the median and the worst case, by Dice, of the network that is best on average."""
+    dataset, configuration = place
+    images = raw_images(dataset)
+    here = cases[(cases["dataset"] == dataset) & (cases["configuration"] == configuration)]
+    scores = case_scores(here, "dice").dropna()
+    if scores.empty or images is None:
+        return
+    network = str(scores.mean().idxmax())
+    fold_of = here.set_index("case")["fold"].to_dict()
+    for which, case in extremes(scores[network]).items():
+        of_case = {job.network.name: job for job in jobs if job.fold == fold_of[case]}
+        names = ", ".join(of_case)
+        text = f"{case}: a slice with the contours of the reference and of {names}"
+        png = draw_case(case, of_case, images[case])
+        yield Overlay(dataset, configuration, case, which, float(scores.loc[case, network]), network, png, text)
+
+
+def raw_images(dataset: str) -> dict[str, list[str]] | None:
+    """The images of every training case; None where the raw data is gone."""
+    folder = Path(str(nnUNet_raw), dataset)
+    if not (folder / "dataset.json").is_file():
+        return None
+    found = get_filenames_of_train_images_and_targets(str(folder))
+    return {case: files["images"] for case, files in found.items()}
+
+
+def draw_case(case: str, jobs: Mapping[str, Job], images: Sequence[str]) -> bytes:
+    """The first channel of a case, with the reference and every network's prediction."""
+    model = next(iter(jobs.values())).model
+    dataset_json = load_json(str(model / "dataset.json"))
+    reader = PlansManager(load_json(str(model / "plans.json"))).image_reader_writer_class()
+    file = f"{case}{dataset_json['file_ending']}"
+
+    def labels(path: Path) -> Any:
+        return read_image(reader, [path])[0][0].astype(int)
+
+    (image, *_), spacing = read_image(reader, [Path(name) for name in images])
+    reference = labels(preprocessed(next(iter(jobs.values())).dataset) / "gt_segmentations" / file)
+    predictions = {name: labels(job.folder / "validation" / file) for name, job in jobs.items()}
+    return draw_overlay(image, reference, predictions, spacing, label_names(dataset_json["labels"]))
+
+
+def label_names(labels: Mapping[str, int | list[int]]) -> dict[int, str]:
+    """A name for each value of a label map: that of the smallest region which holds it."""
+    regions = {name: entry if isinstance(entry, list) else [entry] for name, entry in labels.items()}
+    by_size = sorted(regions.items(), key=lambda item: len(item[1]), reverse=True)
+    return {value: name for name, values in by_size for value in values}

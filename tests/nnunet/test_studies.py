@@ -1,0 +1,185 @@
+"""`nnunet-archs study` with nnU-Net's own training: killed, gone on, reported; and on a cluster."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import pytest
+from tiny_dataset import DATASET, LIMIT, PLANS, Home, load_json
+
+from nnunet_archs.scripts.main import main
+from nnunet_archs.study.definition import read_study
+from nnunet_archs.study.executors import ClusterExecutor, ClusterRun
+from nnunet_archs.study.jobs import Job, jobs_of
+
+STUDY = f"""\
+datasets: {DATASET}
+configurations: 2d
+trainers:
+  - {{trainer: PlainConvUNetTrainer, name: plain}}
+  - {{trainer: UNetSharpTrainer, name: "UNet#"}}
+plans: {PLANS}
+baseline: plain
+folds: [0, 1]
+epochs: 1
+iterations: 2
+device: cpu
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def folders(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in home.variables.items():
+        monkeypatch.setenv(variable, value)
+
+
+def study_file(home: Home) -> Path:
+    file = home.root / "tiny.yaml"
+    file.write_text(STUDY)
+    return file
+
+
+def finished_study(home: Home) -> Path:
+    """A study that was killed in its second training, and went on."""
+    file = study_file(home)
+    home.once("studied", lambda: kill_and_go_on(file))
+    return file
+
+
+def kill_and_go_on(file: Path) -> None:
+    jobs = jobs_of(read_study(file))
+    process = start("run", file)
+    wait_until(lambda: jobs[0].state() == "finished" and jobs[1].state() == "running")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    first = times(jobs[0])
+    # the training itself was not killed: it is left to end, and not begun again
+    output = finish(start("run", file))
+    assert times(jobs[0]) == first
+    assert f"begun: {jobs[0].title}" not in output
+    assert f"begun: {jobs[1].title}" not in output
+    assert [job.state() for job in jobs] == ["finished"] * 4
+
+
+def times(job: Job) -> dict[str, float]:
+    return {str(file): file.stat().st_mtime for file in job.folder.rglob("*") if file.is_file()}
+
+
+def start(step: str, file: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "nnunet_archs.scripts.main", "study", step, str(file)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    try:
+        output, _ = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    end = time.monotonic() + LIMIT
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_report_has_nnunets_own_dice(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    file = finished_study(home)
+    home.once("reported", lambda: main(["study", "report", str(file)]))
+    assert (home.root / "tiny" / "report.html").is_file()
+    cases = pandas.read_csv(home.root / "tiny" / "cases.csv")
+    labels = {"organ": "1", "lesion": "2"}
+    n_compared = 0
+    for job in jobs_of(read_study(file)):
+        mine = cases[(cases["network"] == job.network.name) & (cases["fold"] == job.fold)].set_index(["case", "label"])
+        for case in load_json(job.folder / "validation" / "summary.json")["metric_per_case"]:
+            name = Path(case["prediction_file"]).name.removesuffix(".nii.gz")
+            for label, number in labels.items():
+                theirs = case["metrics"][number]
+                row = mine.loc[(name, label)]
+                assert row["reference_voxels"] == theirs["n_ref"]
+                assert row["dice"] == pytest.approx(theirs["Dice"], nan_ok=True)
+                n_compared += 1
+    assert n_compared == len(cases) == 2 * 2 * 2 * len(labels)
+    (plain, _) = load_json(home.root / "tiny" / "networks.json")
+    assert plain["network"] == "plain"
+    assert [len(fold["train_loss"]) for fold in plain["folds"].values()] == [1, 1]
+
+
+@pytest.mark.parametrize("what", ["missing", "extra", "corrupt"])
+def test_a_validation_folder_that_is_not_nnunets(what: str, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    file = finished_study(home)
+    folder = jobs_of(read_study(file))[0].folder / "validation"
+    case = sorted(folder.glob("*.nii.gz"))[0]
+    content = case.read_bytes()
+    other = folder / "other.nii.gz"
+    try:
+        if what == "missing":
+            case.unlink()
+        elif what == "extra":
+            other.write_bytes(content)
+        else:
+            case.write_bytes(content[: len(content) // 2])
+        assert main(["study", "report", str(file)]) == 2
+    finally:
+        case.write_bytes(content)
+        other.unlink(missing_ok=True)
+    error = capsys.readouterr().err.splitlines()[-1]
+    named = {"missing": "lacks 1 of 2 cases", "extra": "other, which is no case", "corrupt": "cannot be read"}
+    assert error.startswith(f"nnunet-archs: error: {folder}")
+    assert named[what] in error
+
+
+def test_results_of_other_plans(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    file = finished_study(home)
+    plans = jobs_of(read_study(file))[0].model / "plans.json"
+    content = plans.read_text()
+    other = json.loads(content)
+    other["configurations"]["2d"]["batch_size"] = 3
+    try:
+        plans.write_text(json.dumps(other))
+        assert main(["study", "run", str(file)]) == 2
+    finally:
+        plans.write_text(content)
+    assert f"2d plain fold 0 was trained with another {PLANS}; move" in capsys.readouterr().err
+
+
+def test_on_a_cluster_and_begun_again(home: Home) -> None:
+    """submitit's own executor for this machine: its job is told that the time is up, and goes on."""
+    file = home.root / "cluster.yaml"
+    length = "epochs: 20\niterations: 2\nexecutor: {kind: submitit, cluster: local, parameters: {timeout_min: 10}}\n"
+    file.write_text(STUDY.replace("epochs: 1\niterations: 2\n", length))
+    study = read_study(file)
+    job = jobs_of(study)[0]
+    executor = ClusterExecutor(study)
+    run = executor.start(job)
+    assert isinstance(run, ClusterRun)
+    try:
+        wait_until(lambda: (job.folder / "checkpoint_latest.pth").exists() or run.exit_code() is not None)
+        run.submitted._interrupt()
+        wait_until(lambda: run.exit_code() is not None)
+    finally:
+        run.submitted.cancel()
+    assert run.exit_code() == 0, job.log.read_text()
+    assert job.state() == "finished"
+    begun = [log.read_text() for log in sorted(job.folder.glob("training_log_*.txt"))]
+    assert len(begun) == 2
+    assert "Epoch 0 " not in begun[1]
+    assert "Epoch 19 " in begun[1]

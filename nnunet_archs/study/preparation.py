@@ -36,8 +36,9 @@ def prepare(study: Study) -> None:
     Raises:
         ValueError: if a command fails, or what it made does not have what the study asks for.
     """
-    for dataset in study.datasets:
-        for title, command in plan_commands(study, dataset):
+    planning = {dataset: list(plan_commands(study, dataset)) for dataset in study.datasets}  # before anything is made
+    for dataset, commands in planning.items():
+        for title, command in commands:
             run_command(study, title, command)
         for network in study.networks:
             check_configurations(study, dataset, network)

@@ -1,0 +1,107 @@
+"""What a study makes before it trains, and what it refuses to go on from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+from planning import HIPPOCAMPUS, set_folders
+from studies import STUDY, make_study
+
+from nnunet_archs.scripts.main import main
+from nnunet_archs.study.preparation import check_folds, last_line, plan_commands, run_command, shown, write_splits
+
+MATCHED = "CAggNet_memory_of_PlainConvUNetPlans"
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_folders(tmp_path, monkeypatch)
+
+
+def commands(root: Path, text: str) -> list[str]:
+    return [" ".join(shown(command)) for _, command in plan_commands(make_study(root, text), HIPPOCAMPUS)]
+
+
+def test_nnunets_plans_are_nnunets_business(tmp_path: Path) -> None:
+    assert commands(tmp_path, STUDY) == ["nnUNetv2_plan_experiment -d 801"]
+
+
+def test_the_fingerprint_comes_first(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    (tmp_path / "nnUNet_preprocessed" / HIPPOCAMPUS / "dataset_fingerprint.json").unlink()
+    first, second = (shown(command)[0] for _, command in plan_commands(study, HIPPOCAMPUS))
+    assert (first, second) == ("nnUNetv2_extract_fingerprint", "nnUNetv2_plan_experiment")
+
+
+def test_plans_are_made_by_their_names_and_matched_ones_after_what_they_match(tmp_path: Path) -> None:
+    trainers = f"""
+  - {{trainer: CAggNetTrainer, plans: {MATCHED}}}
+  - {{trainer: UNetSharpTrainer_checkpoint, plans: UNetSharp_checkpointPlans}}
+  - {{trainer: VNetTrainer, plans: VNet_parameters_of_nnUNetPlans}}
+  - {{trainer: PlainConvUNetTrainer, plans: PlainConvUNetPlans}}
+planning: {{gpu_memory: 12, base_width: 16}}
+"""
+    text = STUDY.replace(" [PlainConvUNetTrainer, CAggNetTrainer]", trainers)
+    assert commands(tmp_path, text) == [
+        "nnunet-archs plan -d 801 -tr PlainConvUNetTrainer --gpu-memory 12 --base-width 16",
+        "nnunet-archs plan -d 801 -tr CAggNetTrainer_2epochs --match PlainConvUNetPlans --by memory",
+        "nnunet-archs plan -d 801 -tr UNetSharpTrainer_checkpoint_2epochs --gpu-memory 12 --base-width 16",
+        "nnUNetv2_plan_experiment -d 801",
+        "nnunet-archs plan -d 801 -tr VNetTrainer_2epochs --match nnUNetPlans --by parameters",
+    ]
+
+
+def test_plans_that_nobody_can_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_study(tmp_path, STUDY + "plans: MyPlans\n")
+    assert main(["study", "run", str(tmp_path / "mine.yaml")]) == 2
+    assert f"plans MyPlans of PlainConvUNet are not there for {HIPPOCAMPUS}" in capsys.readouterr().err
+
+
+def test_plans_without_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = make_study(tmp_path, STUDY.replace("2d, 3d_fullres", "2d, 3d_lowres"))
+    plans = tmp_path / "nnUNet_preprocessed" / HIPPOCAMPUS / "nnUNetPlans.json"
+    plans.write_text(json.dumps({"configurations": {"2d": {}}}))
+    assert main(["study", "run", str(study.file)]) == 2
+    assert f"nnUNetPlans of {HIPPOCAMPUS} has no 3d_lowres, but 2d" in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = make_study(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["study", "run", str(study.file), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "nnUNetv2_plan_experiment -d 801",
+        "nnUNetv2_train 801 2d 0 -tr PlainConvUNetTrainer_2epochs -p nnUNetPlans -device cpu",
+    ]
+    assert len(lines) == 1 + 2 * 2 * 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_splits_are_nnunets(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    folder = tmp_path / "nnUNet_preprocessed" / HIPPOCAMPUS
+    configuration = {"data_identifier": "data", "architecture": {}}
+    (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": {"2d": configuration}}))
+    (folder / "data").mkdir()
+    cases = [f"c{i}" for i in range(7)]
+    for case in cases:
+        (folder / "data" / f"{case}.npz").touch()
+    expected = generate_crossval_split(cases, seed=12345, n_splits=5)
+    assert write_splits(study, HIPPOCAMPUS) == expected
+    own = expected[:3]
+    (folder / "splits_final.json").write_text(json.dumps(own))
+    assert write_splits(study, HIPPOCAMPUS) == own
+    check_folds(study, HIPPOCAMPUS, own)
+    with pytest.raises(ValueError, match=r"folds: .* has folds 0 to 0, and no fold 1"):
+        check_folds(study, HIPPOCAMPUS, own[:1])
+
+
+def test_a_command_that_fails(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    with pytest.raises(ValueError, match=r"trial failed: 3 \(all of it: .*preparation\.log\)"):
+        run_command(study, "trial", ["bash", "-c", "echo 3; exit 1"])
+    assert last_line(tmp_path / "none.log") == "it printed nothing"

@@ -58,9 +58,9 @@ def run_study(args: argparse.Namespace, study: Study) -> int:
 
 def show_status(args: argparse.Namespace, study: Study) -> int:
     """Print the table of all trainings."""
-    executor_jobs = max(1, study.executor.jobs if study.executor.kind == "submitit" else len(study.executor.gpus))
     jobs = jobs_of(study)
-    Console().print(status_table(study, jobs, executor_jobs))
+    at_once = sum(job.state() == "running" for job in jobs)
+    Console().print(status_table(study, jobs, max(1, at_once)))
     for job in jobs:
         if job.state() == "failed":
             print(f"failed: {job.title}: {last_line(job.failure)} (log: {job.log})")

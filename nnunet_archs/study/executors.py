@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
@@ -48,17 +48,21 @@ def make_executor(study: Study) -> Executor:
     return LocalExecutor(study) if study.executor.kind == "local" else ClusterExecutor(study)
 
 
-class LocalRun:
-    """A process of this machine, on a GPU that others wait for."""
+Place: TypeAlias = dict[str, str]  # where one training at a time runs: the variables that say so
 
-    def __init__(self, process: subprocess.Popen[bytes], gpu: int | None, free: list[int | None]) -> None:
-        self.process, self.gpu, self.free = process, gpu, free
+
+class LocalRun:
+    """A process of this machine, at a place that others wait for."""
+
+    def __init__(self, process: subprocess.Popen[bytes], place: Place, free: list[Place]) -> None:
+        self.process, self.place, self.free = process, [place], free
 
     def exit_code(self) -> int | None:
-        """How the process ended; its GPU is free then."""
+        """How the process ended; its place is free then."""
         code = self.process.poll()
-        if code is not None and self.gpu not in self.free:
-            self.free.append(self.gpu)
+        if code is not None:
+            self.free += self.place
+            self.place = []
         return code
 
     def stop(self) -> None:
@@ -72,32 +76,36 @@ class LocalExecutor:
 
     def __init__(self, study: Study) -> None:
         self.device = study.device
-        self.free: list[int | None] = list(range(-study.executor.jobs, 0))  # names for a CPU's places
+        self.free: list[Place] = [{} for _ in range(study.executor.jobs)]
         if self.device == "cuda":
-            self.free = list(study.executor.gpus or range(torch.cuda.device_count()))
-            if absent := [gpu for gpu in self.free if gpu is not None and gpu >= torch.cuda.device_count()]:
-                n = torch.cuda.device_count()
-                raise ValueError(f"{study.file}: gpus: this machine has {n} GPUs, and no GPU {absent[0]}; correct gpus")
-            if not self.free:
-                raise ValueError(f"{study.file}: device cuda: torch finds no GPU here; set device: cpu")
+            self.free = [{"CUDA_VISIBLE_DEVICES": name} for name in gpu_names(study)]
         self.at_once = len(self.free)
 
     def start(self, job: Job) -> Run:
-        """Begin a training on what is free."""
-        gpu = self.free.pop(0)
-        process = begin(job, {**variables(self.device), **for_training(self.device), **self.only(gpu)})
-        return LocalRun(process, gpu, self.free)
+        """Begin a training where there is room."""
+        place = self.free.pop(0)
+        process = begin(job, {**variables(self.device), **for_training(self.device), **place})
+        return LocalRun(process, place, self.free)
 
     def describe(self, job: Job) -> str:
         """nnU-Net's command."""
         return " ".join(["nnUNetv2_train", *job.arguments])
 
-    def only(self, gpu: int | None) -> dict[str, str]:
-        """The variable that shows a training one GPU alone, of those that this process sees."""
-        if self.device != "cuda" or gpu is None:
-            return {}
-        seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        return {"CUDA_VISIBLE_DEVICES": seen[gpu] if seen else str(gpu)}
+
+def gpu_names(study: Study) -> list[str]:
+    """The GPUs to train on, as CUDA_VISIBLE_DEVICES names them, of those that this process sees.
+
+    Raises:
+        ValueError: if there are none, or not those that the study names.
+    """
+    n = torch.cuda.device_count()
+    if not n:
+        raise ValueError(f"{study.file}: device cuda: torch finds no GPU here; set device: cpu")
+    chosen = study.executor.gpus or range(n)
+    if absent := [gpu for gpu in chosen if gpu >= n]:
+        raise ValueError(f"{study.file}: gpus: this machine has {n} GPUs, and no GPU {absent[0]}; correct gpus")
+    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name] or list(map(str, range(n)))
+    return [seen[gpu] for gpu in chosen]
 
 
 def begin(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from planning import set_folders
 from studies import STUDY, finish, make_study
 
 from nnunet_archs.study import runner
 from nnunet_archs.study.definition import Study
+from nnunet_archs.study.executors import ClusterExecutor, LocalExecutor, gpu_names
 from nnunet_archs.study.jobs import Job
 from nnunet_archs.study.train import BUSY
 
@@ -120,3 +122,24 @@ def test_a_cascade_fails_with_its_first_stage(tmp_path: Path, study: Study) -> N
     last_first_stage = max(i for i, title in enumerate(executor.begun) if "lowres PlainConvUNet" in title)
     first_second_stage = min(i for i, title in enumerate(executor.begun) if "cascade" in title)
     assert last_first_stage < first_second_stage
+
+
+def test_a_gpu_for_each_training(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    on_gpus = make_study(tmp_path, STUDY.replace("cpu", "cuda") + "executor: {kind: local, gpus: [2, 0]}\n")
+    assert gpu_names(on_gpus) == ["7", "4"]
+    assert LocalExecutor(on_gpus).at_once == 2
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="gpus: this machine has 2 GPUs, and no GPU 2"):
+        LocalExecutor(on_gpus)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="device cuda: torch finds no GPU here"):
+        LocalExecutor(on_gpus)
+    assert LocalExecutor(make_study(tmp_path, STUDY + "executor: {kind: local, jobs: 3}\n")).at_once == 3
+
+
+def test_what_submitit_does_not_take(study: Study, tmp_path: Path) -> None:
+    other = make_study(tmp_path, STUDY + "executor: {kind: submitit, cluster: local, parameters: {timeout: 5}}\n")
+    with pytest.raises(ValueError, match="executor: submitit does not take that"):
+        ClusterExecutor(other)

@@ -20,9 +20,12 @@ from .overlays import Overlay, draw_overlay, extremes
 from .statistics import case_scores
 
 
+NAMES = dict.fromkeys(("dataset", "configuration", "network", "case", "label"), str)  # a case may be called 001
+
+
 def draw_examples(study: Study, trained: Sequence[Job]) -> list[Overlay]:
     """Overlays of every data set and configuration, where the raw images are at hand."""
-    cases = pandas.read_csv(study.folder / "cases.csv")
+    cases = pandas.read_csv(study.folder / "cases.csv", dtype=NAMES)
     groups = groupby(sorted(trained, key=place_of), key=place_of)
     return [overlay for place, jobs in groups for overlay in draw_place(cases, place, list(jobs))]
 

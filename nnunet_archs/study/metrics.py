@@ -52,11 +52,17 @@ METRICS = {
 
 
 def case_metrics(
-    reference: NDArray[np.bool_], prediction: NDArray[np.bool_], spacing: Sequence[float], *, tolerance: float
+    reference: NDArray[np.bool_],
+    prediction: NDArray[np.bool_],
+    spacing: Sequence[float],
+    *,
+    tolerance: float,
+    ignored: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
     """All of `METRICS`, then the voxels of reference and prediction, of two masks `(z, y, x)` or `(y, x)`.
 
-    `spacing` and `tolerance`, that of surface Dice, in mm. One slice `(1, y, x)`, as nnU-Net has 2D images, counts as
+    `spacing` and `tolerance`, that of surface Dice, in mm. Voxels that are `ignored` are in neither mask, and no
+    background either. One slice `(1, y, x)`, as nnU-Net has 2D images, counts as
     2D: as a volume, both of its faces would be surface.
 
     The over- and under-segmentation rate are FP / (R + FP) and FN / (R + FP): with IoU they add up to 1. The paper that
@@ -69,13 +75,17 @@ def case_metrics(
         raise ValueError(f"the prediction is {prediction.shape}, its reference {reference.shape}; predict it anew")
     if len(spacing) != reference.ndim:
         raise ValueError(f"a spacing of {len(spacing)} numbers for a mask {reference.shape}; give one a dimension")
+    n_voxels = reference.size
+    if ignored is not None:
+        reference, prediction = reference & ~ignored, prediction & ~ignored
+        n_voxels -= int(np.count_nonzero(ignored))
     if reference.ndim == 3 and len(reference) == 1:
         reference, prediction, spacing = reference[0], prediction[0], spacing[1:]
     in_reference, in_prediction, true = (
         int(np.count_nonzero(mask)) for mask in (reference, prediction, reference & prediction)
     )
     over, under = in_prediction - true, in_reference - true
-    union, background = in_reference + over, reference.size - in_reference
+    union, background = in_reference + over, n_voxels - in_reference
     return {
         "dice": ratio(2 * true, in_reference + in_prediction),
         "iou": ratio(true, union),

@@ -114,6 +114,14 @@ def test_a_reference_that_fills_the_image_has_no_specificity() -> None:
     assert metrics["hausdorff"] == 0
 
 
+def test_what_is_ignored_counts_for_nothing() -> None:
+    reference, prediction = square((8, 12), 2, 2), square((8, 12), 2, 3)
+    ignored = np.zeros((8, 12), bool)
+    ignored[4:] = True
+    expected = case_metrics(reference[:4], prediction[:4], (1, 2), tolerance=1)
+    assert case_metrics(reference, prediction, (1, 2), tolerance=1, ignored=ignored) == expected
+
+
 def test_one_slice_counts_as_2d() -> None:
     reference, prediction = square((10, 12), 2, 2), square((10, 12), 3, 5, side=5)
     flat = case_metrics(reference, prediction, (0.7, 0.9), tolerance=1)

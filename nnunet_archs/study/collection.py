@@ -163,8 +163,9 @@ def measure_case(job: Job, case: str, tolerance: float) -> Iterator[dict[str, An
         (prediction,), _ = read_image(reader, [predicted])
         ignored = reference == labels.ignore_label if labels.has_ignore_label else None
         for name, label in compared(dataset_json, has_regions=labels.has_regions).items():
-            masks = (region_or_label_to_mask(image, label) for image in (reference, prediction))
-            yield {"case": case, "label": name, **case_metrics(*masks, spacing, tolerance=tolerance, ignored=ignored)}
+            masks = [region_or_label_to_mask(image, label) for image in (reference, prediction)]
+            values = case_metrics(masks[0], masks[1], spacing, tolerance=tolerance, ignored=ignored)
+            yield {"case": case, "label": name, **values}
     except ValueError as error:
         again = f"take it away, and nnUNetv2_train {' '.join(job.arguments)} predicts it anew"
         raise ValueError(f"{predicted}: {error}; {again}") from error

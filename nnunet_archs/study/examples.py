@@ -19,7 +19,6 @@ from .jobs import Job, preprocessed
 from .overlays import Overlay, draw_overlay, extremes
 from .statistics import case_scores
 
-
 NAMES = dict.fromkeys(("dataset", "configuration", "network", "case", "label"), str)  # a case may be called 001
 
 

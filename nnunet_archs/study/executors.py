@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from platform import node
+from typing import Any, Protocol
 
 import torch
 
 from .commands import for_training, is_trained, variables
 from .definition import Study
 from .jobs import Job
+from .train import holder
 
 RESUBMISSIONS = 100  # after the cluster's time limit
 
@@ -32,8 +36,8 @@ class Executor(Protocol):
 
     at_once: int
 
-    def start(self, job: Job) -> Run:
-        """Begin a training, which may wait for its turn elsewhere."""
+    def start(self, job: Job, others: Iterable[Job]) -> Run | None:
+        """Begin a training; None where there is no room, some of which the study's others may take."""
 
     def describe(self, job: Job) -> str:
         """The command that a person would type."""
@@ -48,27 +52,19 @@ def make_executor(study: Study) -> Executor:
     return LocalExecutor(study) if study.executor.kind == "local" else ClusterExecutor(study)
 
 
-Place: TypeAlias = dict[str, str]  # where one training at a time runs: the variables that say so
-
-
 class LocalRun:
-    """A process of this machine, at a place that others wait for."""
+    """A process of this machine, with the worker processes that it begins."""
 
-    def __init__(self, process: subprocess.Popen[bytes], place: Place, free: list[Place]) -> None:
-        self.process, self.place, self.free = process, [place], free
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
 
     def exit_code(self) -> int | None:
-        """How the process ended; its place is free then."""
-        code = self.process.poll()
-        if code is not None:
-            self.free += self.place
-            self.place = []
-        return code
+        """How the process ended."""
+        return self.process.poll()
 
     def stop(self) -> None:
-        """End the process: no training is left running on its own."""
-        self.process.terminate()
-        self.process.wait()
+        """End it: no training is left running on its own."""
+        end(self.process)
 
 
 class LocalExecutor:
@@ -76,16 +72,23 @@ class LocalExecutor:
 
     def __init__(self, study: Study) -> None:
         self.device = study.device
-        self.free: list[Place] = [{} for _ in range(study.executor.jobs)]
         if self.device == "cuda":
-            self.free = [{"CUDA_VISIBLE_DEVICES": name} for name in gpu_names(study)]
-        self.at_once = len(self.free)
+            self.places = {f"{node()} GPU {name}": {"CUDA_VISIBLE_DEVICES": name} for name in gpu_names(study)}
+        else:
+            self.places = {f"{node()} {self.device} {n}": {} for n in range(study.executor.jobs)}
+        self.at_once = len(self.places)
+        self.runs: dict[str, LocalRun] = {}
 
-    def start(self, job: Job) -> Run:
-        """Begin a training where there is room."""
-        place = self.free.pop(0)
-        process = begin(job, {**variables(self.device), **for_training(self.device), **place})
-        return LocalRun(process, place, self.free)
+    def start(self, job: Job, others: Iterable[Job]) -> Run | None:
+        """Begin a training at a place where no other is, nor one that an earlier run of the study left behind."""
+        ours = {place for place, run in self.runs.items() if run.exit_code() is None}
+        taken = ours | {holder(other.lock) for other in others}
+        place = next((place for place in self.places if place not in taken), None)
+        if place is None:
+            return None
+        environment = {**variables(self.device), **for_training(self.device), **self.places[place]}
+        self.runs[place] = LocalRun(begin(job, place, environment))
+        return self.runs[place]
 
     def describe(self, job: Job) -> str:
         """nnU-Net's command."""
@@ -108,14 +111,26 @@ def gpu_names(study: Study) -> list[str]:
     return [seen[gpu] for gpu in chosen]
 
 
-def begin(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Begin nnU-Net's training, under its lock."""
+def begin(job: Job, place: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Begin nnU-Net's training, under its lock, in a process group of its own."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "nnunet_archs.study.train", str(job.lock), *job.arguments]
+    command = [sys.executable, "-m", "nnunet_archs.study.train", str(job.lock), place, *job.arguments]
     with job.log.open("a") as log:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a training and the worker processes that it has begun, which would wait for it for ever."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
 
 
 @dataclass
@@ -130,7 +145,7 @@ class Training:
         """Train to the end; the exit code."""
         if is_trained(self.job.folder):  # queued twice
             return 0
-        self.process = begin(self.job, {**os.environ, **self.environment})
+        self.process = begin(self.job, node(), {**os.environ, **self.environment})
         return self.process.wait()
 
     def checkpoint(self) -> Any:
@@ -138,8 +153,7 @@ class Training:
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
-            self.process.terminate()
-            self.process.wait()
+            end(self.process)
         return DelayedSubmission(Training(self.job, self.environment))
 
 
@@ -177,6 +191,7 @@ class ClusterExecutor:
             ) from error
         self.study = study
         self.at_once = study.executor.jobs
+        self.runs: list[ClusterRun] = []
         self.folder = study.folder / "logs" / "submitit"
         try:
             often = {f"{study.executor.cluster}_max_num_timeout": RESUBMISSIONS}
@@ -185,11 +200,15 @@ class ClusterExecutor:
         except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as error:
             raise ValueError(f"{study.file}: executor: submitit does not take that: {error}") from error
 
-    def start(self, job: Job) -> Run:
-        """Submit a training."""
+    def start(self, job: Job, others: Iterable[Job]) -> Run | None:
+        """Submit a training, unless as many are queued as may be."""
+        self.runs = [run for run in self.runs if run.exit_code() is None]
+        if len(self.runs) >= self.at_once:
+            return None
         mine = variables(self.study.device) | for_training(self.study.device)
         environment = {key: value for key, value in mine.items() if key.startswith("nnUNet") or key not in os.environ}
-        return ClusterRun(job, self.executor.submit(Training(job, environment)))
+        self.runs.append(ClusterRun(job, self.executor.submit(Training(job, environment))))
+        return self.runs[-1]
 
     def describe(self, job: Job) -> str:
         """nnU-Net's command, and what runs it."""

@@ -13,7 +13,7 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
 from .commands import going_on, is_trained
 from .definition import Configuration, Device, Network, Study
-from .train import is_held
+from .train import holder
 
 State = Literal["finished", "running", "failed", "cut off", "waiting"]
 
@@ -76,7 +76,7 @@ class Job:
         """How far it is."""
         if is_trained(self.folder):
             return "finished"
-        if is_held(self.lock):
+        if holder(self.lock) is not None:
             return "running"
         if self.failure.exists():
             return "failed"

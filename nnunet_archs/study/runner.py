@@ -61,15 +61,16 @@ def run_jobs(study: Study, executor: Executor) -> list[Job]:
 def begin_what_can(todo: list[Job], running: dict[Job, Run], executor: Executor, progress: Progress) -> None:
     """Begin trainings while there is room: those that nobody trains and that need nothing more."""
     for job in list(todo):
-        if len(running) >= executor.at_once:
-            return
         needed = job.needs()
         if failed := [other for other in needed if other.state() == "failed"]:
             fail(job, f"{failed[0].title} has failed, which it needs", progress)
         if job.state() in ("running", "failed") or not all(is_trained(other.folder) for other in needed):
             continue
+        run = executor.start(job, todo)
+        if run is None:
+            return
         todo.remove(job)
-        running[job] = executor.start(job)
+        running[job] = run
         progress.say(f"begun: {job.title}")
 
 

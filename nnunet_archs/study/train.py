@@ -1,6 +1,6 @@
-"""nnU-Net's training of a fold that no other process trains: `python -m nnunet_archs.study.train LOCK ARGUMENTS...`.
+"""nnU-Net's training of a fold that no other process trains.
 
-The arguments are those of `nnUNetv2_train`. The process that trains holds the lock, so that it is free when
+`python -m nnunet_archs.study.train LOCK PLACE ...`, with the arguments of `nnUNetv2_train`; PLACE is noted in the lock. The process that trains holds the lock, so that it is free when
 that process ends, however it ends, and held as long as a training goes on whose study was killed.
 """
 
@@ -18,11 +18,13 @@ TRIES = 5
 
 def main() -> int:
     """Train under the lock, in this process."""
-    lock, *arguments = sys.argv[1:]
+    lock, place, *arguments = sys.argv[1:]
     held = acquire(Path(lock))
     if held is None:
         print(f"another process trains this: it holds {lock}", file=sys.stderr)
         return BUSY
+    os.ftruncate(held, 0)
+    os.write(held, place.encode())
     from nnunetv2.run.run_training import run_training_entry
 
     sys.argv = ["nnUNetv2_train", *arguments]
@@ -48,19 +50,19 @@ def acquire(lock: Path) -> int | None:
     return None
 
 
-def is_held(lock: Path) -> bool:
-    """Whether another process holds a lock."""
+def holder(lock: Path) -> str | None:
+    """The place where a process holds a lock; None where none does."""
     try:
         descriptor = os.open(lock, os.O_RDONLY)
     except FileNotFoundError:
-        return False
+        return None
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return True
+        return os.read(descriptor, 1000).decode()
     finally:
         os.close(descriptor)
-    return False
+    return None
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from planning import HIPPOCAMPUS, set_folders
 from studies import STUDY, finish, make_study
 
 from nnunet_archs.study.jobs import Job, jobs_of, seconds_left
-from nnunet_archs.study.train import BUSY, is_held
+from nnunet_archs.study.train import BUSY, holder
 
-HOLD = "import sys; from pathlib import Path; from nnunet_archs.study.train import acquire"
-HOLD += "; assert acquire(Path(sys.argv[1])); print('held', flush=True); input()"
+HOLD = "import os, sys; from pathlib import Path; from nnunet_archs.study.train import acquire"
+HOLD += "; os.write(acquire(Path(sys.argv[1])), b'here'); print('held', flush=True); input()"
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
 @contextmanager
 def held(lock: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process that holds a lock, and has a child."""
+    """Another process that holds a lock."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
@@ -77,15 +77,15 @@ def test_states(jobs: list[Job]) -> None:
 
 def test_a_lock_is_free_when_its_process_was_killed(tmp_path: Path) -> None:
     lock = tmp_path / "new" / "fold_0.lock"
-    assert not is_held(lock)
+    assert holder(lock) is None
     with held(lock) as process:
-        assert is_held(lock)
-        command = [sys.executable, "-m", "nnunet_archs.study.train", str(lock), "4", "2d", "0"]
+        assert holder(lock) == "here"
+        command = [sys.executable, "-m", "nnunet_archs.study.train", str(lock), "there", "4", "2d", "0"]
         other = subprocess.run(command, capture_output=True, text=True)
         assert (other.returncode, other.stderr) == (BUSY, f"another process trains this: it holds {lock}\n")
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not is_held(lock)
+        assert holder(lock) is None
 
 
 def test_what_is_left(jobs: list[Job]) -> None:

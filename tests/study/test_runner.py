@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,10 @@ import torch
 from planning import set_folders
 from studies import STUDY, finish, make_study
 
-from nnunet_archs.study import runner
+from nnunet_archs.study import executors, runner
 from nnunet_archs.study.definition import Study
 from nnunet_archs.study.executors import ClusterExecutor, LocalExecutor, gpu_names
-from nnunet_archs.study.jobs import Job
+from nnunet_archs.study.jobs import Job, jobs_of
 from nnunet_archs.study.train import BUSY
 
 
@@ -39,7 +39,7 @@ class Instant:
         self.end = end
         self.begun: list[str] = []
 
-    def start(self, job: Job) -> Done:
+    def start(self, job: Job, others: Iterable[Job]) -> Done:
         self.begun.append(job.title.split(" ", 1)[1])
         return Done(self.end(job))
 
@@ -129,7 +129,8 @@ def test_a_gpu_for_each_training(study: Study, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     on_gpus = make_study(tmp_path, STUDY.replace("cpu", "cuda") + "executor: {kind: local, gpus: [2, 0]}\n")
     assert gpu_names(on_gpus) == ["7", "4"]
-    assert LocalExecutor(on_gpus).at_once == 2
+    places = [{"CUDA_VISIBLE_DEVICES": "7"}, {"CUDA_VISIBLE_DEVICES": "4"}]
+    assert list(LocalExecutor(on_gpus).places.values()) == places
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="gpus: this machine has 2 GPUs, and no GPU 2"):
         LocalExecutor(on_gpus)
@@ -143,3 +144,37 @@ def test_what_submitit_does_not_take(study: Study, tmp_path: Path) -> None:
     other = make_study(tmp_path, STUDY + "executor: {kind: submitit, cluster: local, parameters: {timeout: 5}}\n")
     with pytest.raises(ValueError, match="executor: submitit does not take that"):
         ClusterExecutor(other)
+
+
+class Process:
+    """A process that goes on until it is told to end."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+
+def test_a_place_for_each_training(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of those that are left of a run that was killed."""
+    begun: list[tuple[str, Process]] = []
+
+    def begin(job: Job, place: str, environment: dict[str, str]) -> Process:
+        begun.append((place, Process()))
+        return begun[-1][1]
+
+    monkeypatch.setattr(executors, "begin", begin)
+    executor = LocalExecutor(make_study(tmp_path, STUDY + "executor: {kind: local, jobs: 3}\n"))
+    first, second, third = executor.places
+    jobs = jobs_of(study)
+    held = {jobs[-1].lock: second}
+    monkeypatch.setattr(executors, "holder", held.get)
+    assert executor.start(jobs[0], jobs) is not None
+    assert executor.start(jobs[1], jobs) is not None
+    assert executor.start(jobs[2], jobs) is None
+    begun[0][1].code = 0
+    assert executor.start(jobs[2], jobs) is not None
+    held.clear()
+    assert executor.start(jobs[3], jobs) is not None
+    assert [place for place, _ in begun] == [first, third, first, second]

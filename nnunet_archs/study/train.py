@@ -1,7 +1,8 @@
 """nnU-Net's training of a fold that no other process trains.
 
-`python -m nnunet_archs.study.train LOCK PLACE ...`, with the arguments of `nnUNetv2_train`; PLACE is noted in the lock. The process that trains holds the lock, so that it is free when
-that process ends, however it ends, and held as long as a training goes on whose study was killed.
+`python -m nnunet_archs.study.train LOCK PLACE ...`, with the arguments of `nnUNetv2_train`; PLACE is noted in the lock.
+The process that trains holds the lock, so that it is free when that process ends, however it ends, and held as long as
+a training goes on whose study was killed.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from nnunet_archs.study.overlays import fullest_slice, window
+
 OPACITY = 0.45
-MARGIN = 2  # voxels
-WINDOW = (1, 99.5)  # percentiles shown as black and white
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ def draw_overlay(rows: Sequence[Row], label_names: Mapping[int, str], path: Path
 
 def _draw_row(row: Row, axes: npt.NDArray[np.object_], colours: Mapping[int, tuple[float, ...]]) -> None:
     axis = int(np.argmax(row.spacing))  # slices are cut where the voxels are thickest
-    position = _fullest_slice(row.truth if (row.truth > 0).any() else row.prediction, axis)
+    position = fullest_slice(row.truth if (row.truth > 0).any() else row.prediction, axis)
     image, truth, prediction = (np.take(array, position, axis) for array in (row.image, row.truth, row.prediction))
     height, width = np.delete(row.spacing, axis)
-    low, high = _window(image, truth)
+    low, high = window(image, truth)
     columns = {row.title: None, "truth": truth, "prediction": prediction}
     for ax, (title, labels) in zip(axes, columns.items(), strict=True):
         ax.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=height / width)
@@ -62,20 +62,3 @@ def _coloured(labels: npt.NDArray[np.integer], colours: Mapping[int, tuple[float
     for value, colour in colours.items():
         rgba[labels == value] = (*colour[:3], OPACITY)
     return rgba
-
-
-def _fullest_slice(labels: npt.NDArray[np.integer], axis: int) -> int:
-    """Return the position along `axis` of the slice that shows most of the labels, each counted as a share of it."""
-    others = tuple(i for i in range(labels.ndim) if i != axis)
-    masks = [labels == value for value in np.unique(labels[labels > 0])]
-    return int(np.argmax(sum(mask.sum(axis=others) / mask.sum() for mask in masks))) if masks else 0
-
-
-def _window(image: npt.NDArray[np.float32], labels: npt.NDArray[np.integer]) -> tuple[float, float]:
-    """Return the intensities to show as black and white: percentiles of the labels' bounding box and a margin."""
-    positions = np.argwhere(labels > 0)
-    if len(positions):
-        first, last = positions.min(axis=0), positions.max(axis=0)
-        image = image[tuple(map(slice, np.maximum(first - MARGIN, 0), last + MARGIN + 1))]
-    low, high = np.percentile(image, WINDOW)
-    return float(low), float(max(high, low + 1e-6))

@@ -146,8 +146,8 @@ def quartiles(scores: pd.Series) -> Row:
 
 def interpolate(ordered: np.ndarray[Any, Any], place: float) -> float:
     """The value at a place between two of an array's; unlike numpy's, it can be next to an infinite one."""
-    first, share = int(place), place % 1
-    return float(ordered[first] + share * (ordered[first + 1] - ordered[first]) if share else ordered[first])
+    low, high = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
+    return low if low == high else low + place % 1 * (high - low)
 
 
 def costs(entry: Row) -> Row:

@@ -37,10 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"nnunet-archs: error: the disk is full{where}; make room, and run this again", file=sys.stderr)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "make room, and run this again" if full else "put that right, and run this again"
+        print(f"nnunet-archs: error: {error}; {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("nnunet-archs: interrupted", file=sys.stderr)

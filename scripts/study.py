@@ -11,7 +11,7 @@ from nnunet_archs.study.commands import is_trained, unwound_by_sigterm
 from nnunet_archs.study.definition import Study, read_study
 from nnunet_archs.study.executors import make_executor
 from nnunet_archs.study.jobs import jobs_of
-from nnunet_archs.study.preparation import check_results, last_line, plan_commands, prepare, shown
+from nnunet_archs.study.preparation import check, last_line, plan_commands, prepare, shown
 from nnunet_archs.study.runner import run_jobs, status_table
 
 
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
 def run_study(args: argparse.Namespace, study: Study) -> int:
     """Train all; return 1 where something is not finished."""
     executor = make_executor(study)
+    check(study)
     if args.dry_run:
         for dataset in study.datasets:
             for _, command in plan_commands(study, dataset):
@@ -64,7 +65,6 @@ def show_status(args: argparse.Namespace, study: Study) -> int:
     for job in jobs:
         if job.state() == "failed":
             print(f"failed: {job.title}: {last_line(job.failure)} (log: {job.log})")
-        check_results(job)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pydoc
 import sys
 from typing import Any, ClassVar, Literal, NoReturn
@@ -210,6 +211,14 @@ class PaperTrainer(nnUNetTrainer):
                 self.print_to_log_file(describe_memory(self))
             except Exception as error:  # it informs: no training shall end for it
                 self.print_to_log_file(f"What a training step takes of memory is not known: {error!r}")
+
+    @override
+    def save_checkpoint(self, filename: str) -> None:
+        # nnU-Net writes in place: killed meanwhile, it leaves half a file, from which nothing can go on
+        unfinished = f"{filename}.unfinished"
+        super().save_checkpoint(unfinished)
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            os.replace(unfinished, filename)
 
     @override
     def on_train_epoch_start(self) -> None:

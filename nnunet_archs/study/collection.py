@@ -21,7 +21,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.evaluation.evaluate_predictions import region_or_label_to_mask
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
 from nnunet_archs.plans.counts import count
@@ -34,11 +34,12 @@ from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
 from .commands import is_trained
 from .definition import Study
 from .files import write_whole
-from .images import read_image
+from .images import read_labels
 from .jobs import Job, jobs_of, kind_of, preprocessed
 from .metrics import case_metrics
 from .preparation import check_results, last_line
 
+COSTS = ("parameters", "multiply_adds", "memory_gib")
 LIBRARIES = ("nnunet-archs", "nnunetv2", "torch", "surface-distance", "scipy", "numpy", "SimpleITK")
 
 
@@ -89,7 +90,7 @@ def check_files(job: Job) -> None:
     folder = job.folder / "validation"
     there = {file.name.removesuffix(ending) for file in folder.iterdir() if file.name.endswith(ending)}
     expected = set(cases_of(job))
-    again = f"nnUNetv2_train {' '.join(job.arguments)} predicts them anew"
+    again = f"{job.command} predicts them anew"
     if missing := sorted(expected - there):
         raise ValueError(f"{folder} lacks {len(missing)} of {len(expected)} cases ({missing[0]}, ...); {again}")
     if extra := sorted(there - expected):
@@ -158,20 +159,20 @@ def measure_case(job: Job, case: str, tolerance: float) -> Iterator[dict[str, An
     reader, labels = plans.image_reader_writer_class(), plans.get_label_manager(dataset_json)
     file = f"{case}{dataset_json['file_ending']}"
     predicted = job.folder / "validation" / file
-    (reference,), spacing = read_image(reader, [preprocessed(job.dataset) / "gt_segmentations" / file])
+    reference, _ = read_labels(reader, preprocessed(job.dataset) / "gt_segmentations" / file)
     try:
-        (prediction,), _ = read_image(reader, [predicted])
+        prediction, spacing = read_labels(reader, predicted)  # nnU-Net writes it complete; the reference may lack it
         ignored = reference == labels.ignore_label if labels.has_ignore_label else None
-        for name, label in compared(dataset_json, has_regions=labels.has_regions).items():
+        for name, label in compared(dataset_json).items():
             masks = [region_or_label_to_mask(image, label) for image in (reference, prediction)]
             values = case_metrics(masks[0], masks[1], spacing, tolerance=tolerance, ignored=ignored)
             yield {"case": case, "label": name, **values}
     except ValueError as error:
-        again = f"take it away, and nnUNetv2_train {' '.join(job.arguments)} predicts it anew"
+        again = f"take it away, and {job.command} predicts it anew"
         raise ValueError(f"{predicted}: {error}; {again}") from error
 
 
-def compared(dataset_json: Mapping[str, Any], *, has_regions: bool) -> dict[str, int | tuple[int, ...]]:
+def compared(dataset_json: Mapping[str, Any]) -> dict[str, int | tuple[int, ...]]:
     """The labels or regions by name, without background and ignore label."""
     entries = {name: entry for name, entry in dataset_json["labels"].items() if name != "ignore"}
     found = {name: tuple(entry) if isinstance(entry, list) else entry for name, entry in entries.items()}
@@ -219,6 +220,23 @@ def sizes(job: Job) -> dict[str, Any]:
     dataset_json = load_json(str(job.model / "dataset.json"))
     plans = PlansManager(load_json(str(job.model / "plans.json")))
     configuration = plans.get_configuration(job.configuration)
+    sizes: dict[str, Any] = {
+        "patch_size": list(configuration.patch_size),
+        "batch_size": configuration.batch_size,
+        "features": configuration.network_arch_init_kwargs.get("features_per_stage"),
+    }
+    try:
+        return sizes | count_costs(job, plans, configuration, dataset_json)
+    # a network of somebody else's may not run without values, and fails as it likes
+    except Exception as error:
+        print(f"{job.network.name} cannot be counted: {error!r}")
+        return sizes | dict.fromkeys(COSTS)
+
+
+def count_costs(
+    job: Job, plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]
+) -> dict[str, Any]:
+    """Parameters, multiply-adds of a patch, and the peak memory of a training step, which is known of our trainers."""
     channels = determine_num_input_channels(plans, configuration, dataset_json)
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
     trainer = find_class(job.network.trainer)
@@ -230,14 +248,7 @@ def sizes(job: Job) -> dict[str, Any]:
     if issubclass(trainer, PaperTrainer):
         half = job.device == "cuda"
         memory = expected_memory(trainer, plans, configuration, dataset_json, half=half).peak / GIB
-    return {
-        "patch_size": list(configuration.patch_size),
-        "batch_size": configuration.batch_size,
-        "features": list(configuration.network_arch_init_kwargs["features_per_stage"]),
-        "parameters": counts.parameters,
-        "multiply_adds": counts.multiply_adds,
-        "memory_gib": memory,
-    }
+    return dict(zip(COSTS, (counts.parameters, counts.multiply_adds, memory), strict=True))
 
 
 def find_class(name: str) -> Any:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nnunet_archs.discovery import discovery_folder
 
 SEARCH = "nnUNet_extTrainer"
+PATIENCE = 20.0  # seconds that a command has to end
 
 
 def nnunet_command(name: str) -> str:
@@ -57,8 +60,41 @@ def going_on(fold: Path) -> tuple[str, ...]:
 
 
 def is_trained(fold: Path) -> bool:
-    """Whether a fold is trained and validated."""
-    return all((fold / file).exists() for file in ("checkpoint_final.pth", "validation/summary.json"))
+    """Whether a fold is trained and validated; nnU-Net's summary is written last, and not at once."""
+    summary = fold / "validation" / "summary.json"
+    if not ((fold / "checkpoint_final.pth").exists() and summary.exists()):
+        return False
+    return summary.read_bytes().rstrip().endswith(b"}")
+
+
+def begin(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Begin a command in a process group of its own, its output at the end of a log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a command and what it has begun: nnU-Net's workers would wait for it for ever."""
+    send(process, signal.SIGTERM)
+    last = time.monotonic() + PATIENCE
+    # not wait(): a signal handler that calls this may have interrupted one, which holds a lock
+    while process.poll() is None and time.monotonic() < last:
+        time.sleep(0.1)
+    send(process, signal.SIGKILL)
+
+
+def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to a process group, where something is left of it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
 from .document import Document, Place
 
 Device = Literal["cuda", "cpu", "mps"]
-Configuration = Literal["2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres"]
 KEYS = (
     "datasets",
     "configurations",
@@ -33,6 +32,7 @@ KEYS = (
     "executor",
 )
 N_FOLDS = 5  # that nnU-Net makes
+CLUSTER_JOBS = 20  # queued at once
 TOLERANCE = 1.0  # mm
 
 
@@ -74,7 +74,7 @@ class Study:
     file: Path
     text: str
     datasets: tuple[str, ...]
-    configurations: tuple[Configuration, ...]
+    configurations: tuple[str, ...]
     networks: tuple[Network, ...]
     baseline: str | None
     folds: tuple[int, ...]
@@ -108,7 +108,7 @@ def read_study(file: Path) -> Study:
     return Study(
         file=file,
         text=document.text,
-        datasets=tuple(read_dataset(document, place, value) for place, value in document.items(("datasets",))),
+        datasets=read_datasets(document),
         configurations=read_configurations(document),
         networks=networks,
         baseline=read_baseline(document, networks),
@@ -136,31 +136,43 @@ def check_folders() -> None:
             raise ValueError(f"{variable} is not set; export {variable}=FOLDER")
 
 
+def read_datasets(document: Document) -> tuple[str, ...]:
+    """The names of the data sets, from their IDs or names."""
+    found: dict[str, Place] = {}
+    for place, value in document.items(("datasets",)):
+        name = read_dataset(document, place, value)
+        if name in found:
+            raise document.error(place, f"{name} is here twice; keep one of them")
+        found[name] = place
+    return tuple(found)
+
+
 def read_dataset(document: Document, place: Place, value: Any) -> str:
-    """The name of a data set, from its ID or name."""
+    """The name of a data set, whose ID nnU-Net's commands take."""
+    match = re.fullmatch(r"(?:Dataset)?(\d+)(_.*)?", str(value))
+    if not isinstance(value, (int, str)) or match is None:
+        raise document.error(place, f"{value!r} is not a data set; give an ID or a name, as Dataset004_Hippocampus")
     try:
-        name: str = maybe_convert_to_dataset_name(value)
-    except (RuntimeError, ValueError) as error:
-        what = f"nnU-Net finds no data set {value}, or several; correct the ID"
+        name: str = maybe_convert_to_dataset_name(int(match[1]))
+    except RuntimeError as error:
+        what = f"nnU-Net finds no data set {value}, or several of its ID; correct it"
         raise document.error(place, what) from error
+    if match[2] and name != value:
+        raise document.error(place, f"nnU-Net finds no data set {value}, but {name}; correct it")
     if not any(Path(str(folder), name, "dataset.json").is_file() for folder in (nnUNet_raw, nnUNet_preprocessed)):
         raise document.error(place, f"{name} has no dataset.json in nnUNet_raw or nnUNet_preprocessed; put it there")
     return name
 
 
-def read_configurations(document: Document) -> tuple[Configuration, ...]:
-    """nnU-Net's configurations; a cascade comes after what it begins with."""
-    known = get_args(Configuration)
-    found = dict(reversed(item) for item in document.items(("configurations",)))
-    for name, place in found.items():
-        if name not in known:
-            raise document.error(place, f"unknown configuration {name}; there are {', '.join(known)}")
-    if "3d_cascade_fullres" in found:
-        if "3d_lowres" not in found:
-            raise document.error(found["3d_cascade_fullres"], "3d_cascade_fullres needs 3d_lowres; name that too")
-        if len(read_folds(document)) < N_FOLDS:
-            raise document.error(("folds",), "3d_cascade_fullres needs all folds of 3d_lowres; leave out folds")
-    return cast("tuple[Configuration, ...]", tuple(sorted(found, key=known.index)))
+def read_configurations(document: Document) -> tuple[str, ...]:
+    """The configurations, of which the plans tell whether they have them."""
+    found = []
+    for place, value in document.items(("configurations",)):
+        if not isinstance(value, str):
+            raise document.error(place, f"{value!r} is not a configuration; name some, as 2d or 3d_fullres")
+        check_word(document, place, value)
+        found.append(value)
+    return tuple(found)
 
 
 def read_networks(document: Document) -> tuple[Network, ...]:
@@ -192,10 +204,10 @@ def short(trainer: str) -> str:
     return trainer.replace("Trainer", "", 1)
 
 
-def check_word(document: Document, place: Place, plans: str) -> None:
+def check_word(document: Document, place: Place, word: str) -> None:
     """Check that nnU-Net can take its folder names apart again."""
-    if not re.fullmatch(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*", plans):
-        raise document.error(place, f"plans {plans}: letters, digits and single underscores; name it so")
+    if not re.fullmatch(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*", word):
+        raise document.error(place, f"{word}: a name has letters, digits and single underscores; change it")
 
 
 def with_length(document: Document, place: Place, trainer: str) -> str:
@@ -216,9 +228,11 @@ def check_foreign(document: Document, place: Place, trainer: str, *, is_set: boo
     """Check a trainer that is nnU-Net's or in a folder of the user's `nnUNet_extTrainer`."""
     try:
         find_trainer(trainer)
-    except LookupError as error:
+    # nnU-Net imports all modules of the user's folders, and they raise what they like
+    except Exception as error:
         what = f"unknown trainer {trainer}: neither ours (nnunet-archs list), nor nnU-Net's, nor in nnUNet_extTrainer"
-        raise document.error(place, f"{what}; correct the name") from error
+        why = "" if isinstance(error, LookupError) else f" ({error})"
+        raise document.error(place, f"{what}{why}; correct the name") from error
     if is_set:
         what = f"{trainer} is none of ours, and takes no epochs or iterations from the study"
         raise document.error(place, f"{what}; name one of that length (nnUNetTrainer_5epochs), and leave both out")
@@ -241,7 +255,7 @@ def read_folds(document: Document) -> tuple[int, ...]:
         return tuple(range(N_FOLDS))
     for place, value in document.items(("folds",)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise document.error(place, f"fold {value} is none; folds are counted from 0")
+            raise document.error(place, f"fold {value} is not a fold; folds are counted from 0")
     return tuple(sorted(value for _, value in document.items(("folds",))))
 
 
@@ -266,20 +280,25 @@ def read_executor(document: Document) -> Executor:
     kind = value if isinstance(value, str) else document.typed((*place, "kind"), str, "")
     keys = {"local": ("kind", "gpus", "jobs"), "submitit": ("kind", "cluster", "jobs", "parameters")}
     if kind not in keys:
-        raise document.error(place, f"executor {kind or value} is none; there are {', '.join(keys)}")
-    if isinstance(value, str):
-        return Executor(kind=cast(Any, kind))
+        raise document.error(place, f"executor {kind or value} is unknown; there are {', '.join(keys)}")
+    if kind == value == "local":
+        return Executor()
     document.mapping(place, keys[kind])
     gpus = [] if value.get("gpus") is None else document.items((*place, "gpus"))
     for where, gpu in gpus:
         if not isinstance(gpu, int) or isinstance(gpu, bool) or gpu < 0:
-            raise document.error(where, f"GPU {gpu} is none; GPUs are counted from 0")
+            raise document.error(where, f"GPU {gpu} is not a GPU; GPUs are counted from 0")
+    parameters = document.typed((*place, "parameters"), dict, {})
+    cluster = document.typed((*place, "cluster"), str, "slurm")
+    if kind == "submitit" and cluster != "local" and "timeout_min" not in parameters:
+        what = "parameters need timeout_min, for submitit's own is 5 minutes, and a GPU (gpus_per_node)"
+        raise document.error((*place, "parameters"), f"{what}; say both, as docs/studies.md does")
     return Executor(
         kind=cast(Any, kind),
         gpus=tuple(gpu for _, gpu in gpus),
-        jobs=document.typed((*place, "jobs"), int, 1 if kind == "local" else 1000),
-        cluster=document.typed((*place, "cluster"), str, "slurm"),
-        parameters=document.typed((*place, "parameters"), dict, {}),
+        jobs=document.typed((*place, "jobs"), int, 1 if kind == "local" else CLUSTER_JOBS),
+        cluster=cluster,
+        parameters=parameters,
     )
 
 

@@ -27,7 +27,7 @@ class Document:
         """Read a file.
 
         Raises:
-            ValueError: if it cannot be read, is no YAML, or names a key twice.
+            ValueError: if it cannot be read, is not valid YAML, or names a key twice.
         """
         try:
             text = file.read_text(encoding="utf-8")
@@ -37,9 +37,9 @@ class Document:
             raise ValueError(f"{file} cannot be read ({error}); name a study file") from error
         except yaml.MarkedYAMLError as error:
             at = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise ValueError(f"{file}{at}: no YAML: {error.problem}; correct it") from error
+            raise ValueError(f"{file}{at}: not valid YAML: {error.problem}; correct it") from error
         except yaml.YAMLError as error:
-            raise ValueError(f"{file}: no YAML: {error}; correct it") from error
+            raise ValueError(f"{file}: not valid YAML: {error}; correct it") from error
         lines: dict[Place, int] = {}
         if node is not None:
             for place, line in lines_of(node, ()):
@@ -58,7 +58,7 @@ class Document:
         """A mapping that may have these keys.
 
         Raises:
-            ValueError: if it is none, or has another key.
+            ValueError: if it is not a mapping, or has another key.
         """
         value, keys = self.at(place), list(keys)
         if not isinstance(value, dict):

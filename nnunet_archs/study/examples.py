@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pandas
 from batchgenerators.utilities.file_and_folder_operations import load_json
@@ -14,7 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from .definition import Study
-from .images import read_image
+from .images import read_image, read_labels
 from .jobs import Job, preprocessed
 from .overlays import Overlay, draw_overlay, extremes
 from .statistics import case_scores
@@ -68,13 +67,12 @@ def draw_case(case: str, jobs: Mapping[str, Job], images: Sequence[str]) -> byte
     reader = PlansManager(load_json(str(model / "plans.json"))).image_reader_writer_class()
     file = f"{case}{dataset_json['file_ending']}"
 
-    def labels(path: Path) -> Any:
-        return read_image(reader, [path])[0][0].astype(int)
-
     (image, *_), spacing = read_image(reader, [Path(name) for name in images])
-    reference = labels(preprocessed(next(iter(jobs.values())).dataset) / "gt_segmentations" / file)
-    predictions = {name: labels(job.folder / "validation" / file) for name, job in jobs.items()}
-    return draw_overlay(image, reference, predictions, spacing, label_names(dataset_json["labels"]))
+    truth = preprocessed(next(iter(jobs.values())).dataset) / "gt_segmentations"
+    files = {"": truth / file, **{name: job.folder / "validation" / file for name, job in jobs.items()}}
+    labels = {name: read_labels(reader, path)[0].astype(int) for name, path in files.items()}
+    reference = labels.pop("")
+    return draw_overlay(image, reference, labels, spacing, label_names(dataset_json["labels"]))
 
 
 def label_names(labels: Mapping[str, int | list[int]]) -> dict[int, str]:

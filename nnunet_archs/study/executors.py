@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import getpass
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+import tempfile
+import time
 from dataclasses import dataclass
-from platform import node
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from .commands import for_training, is_trained, variables
+from .commands import begin, end, for_training, is_trained, variables
 from .definition import Study
 from .jobs import Job
-from .train import holder
+from .locks import is_held
 
-RESUBMISSIONS = 100  # after the cluster's time limit
+RESUBMISSIONS = 30  # after the cluster's time limit
 
 
 class Run(Protocol):
@@ -28,7 +29,7 @@ class Run(Protocol):
         """How it ended; None while it goes on."""
 
     def stop(self) -> None:
-        """End it, where it ends with the study."""
+        """End what is left of it, where it ends with the study."""
 
 
 class Executor(Protocol):
@@ -36,8 +37,8 @@ class Executor(Protocol):
 
     at_once: int
 
-    def start(self, job: Job, others: Iterable[Job]) -> Run | None:
-        """Begin a training; None where there is no room, some of which the study's others may take."""
+    def start(self, job: Job) -> Run | None:
+        """Begin a training; None where there is no room."""
 
     def describe(self, job: Job) -> str:
         """The command that a person would type."""
@@ -73,26 +74,25 @@ class LocalExecutor:
     def __init__(self, study: Study) -> None:
         self.device = study.device
         if self.device == "cuda":
-            self.places = {f"{node()} GPU {name}": {"CUDA_VISIBLE_DEVICES": name} for name in gpu_names(study)}
+            self.places = {f"GPU {name}": {"CUDA_VISIBLE_DEVICES": name} for name in gpu_names(study)}
         else:
-            self.places = {f"{node()} {self.device} {n}": {} for n in range(study.executor.jobs)}
+            self.places = {f"{self.device} {n}": {} for n in range(study.executor.jobs)}
         self.at_once = len(self.places)
         self.runs: dict[str, LocalRun] = {}
 
-    def start(self, job: Job, others: Iterable[Job]) -> Run | None:
-        """Begin a training at a place where no other is, nor one that an earlier run of the study left behind."""
+    def start(self, job: Job) -> Run | None:
+        """Begin a training at a place where none is: of ours, another study, or one whose study was killed."""
         ours = {place for place, run in self.runs.items() if run.exit_code() is None}
-        taken = ours | {holder(other.lock) for other in others}
-        place = next((place for place in self.places if place not in taken), None)
+        place = next((place for place in self.places if place not in ours and not is_held(lock_of(place))), None)
         if place is None:
             return None
         environment = {**variables(self.device), **for_training(self.device), **self.places[place]}
-        self.runs[place] = LocalRun(begin(job, place, environment))
+        self.runs[place] = LocalRun(begin(under_locks(job, lock_of(place)), job.log, environment))
         return self.runs[place]
 
     def describe(self, job: Job) -> str:
         """nnU-Net's command."""
-        return " ".join(["nnUNetv2_train", *job.arguments])
+        return job.command
 
 
 def gpu_names(study: Study) -> list[str]:
@@ -111,26 +111,15 @@ def gpu_names(study: Study) -> list[str]:
     return [seen[gpu] for gpu in chosen]
 
 
-def begin(job: Job, place: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Begin nnU-Net's training, under its lock, in a process group of its own."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "nnunet_archs.study.train", str(job.lock), place, *job.arguments]
-    with job.log.open("a") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+def lock_of(place: str) -> Path:
+    """Held by what is trained at a place of this machine."""
+    return Path(tempfile.gettempdir(), f"nnunet-archs-{getpass.getuser()}-{place.replace(' ', '-')}.lock")
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a training and the worker processes that it has begun, which would wait for it for ever."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+def under_locks(job: Job, *locks: Path) -> list[str]:
+    """The command of a training that holds its own lock and others."""
+    command = [sys.executable, "-m", "nnunet_archs.study.train", str(job.folder), str(job.lock), *map(str, locks)]
+    return [*command, "--", *job.arguments]
 
 
 @dataclass
@@ -145,8 +134,11 @@ class Training:
         """Train to the end; the exit code."""
         if is_trained(self.job.folder):  # queued twice
             return 0
-        self.process = begin(self.job, node(), {**os.environ, **self.environment})
-        return self.process.wait()
+        self.process = begin(under_locks(self.job), self.job.log, {**os.environ, **self.environment})
+        # not wait(): submitit's signal handler calls checkpoint(), which could not look at the process then
+        while (code := self.process.poll()) is None:
+            time.sleep(1)
+        return code
 
     def checkpoint(self) -> Any:
         """What submitit runs next, once the time is up or the job is preempted."""
@@ -162,21 +154,21 @@ class ClusterRun:
 
     def __init__(self, job: Job, submitted: Any) -> None:
         self.job, self.submitted = job, submitted
+        self.code: int | None = None
 
     def exit_code(self) -> int | None:
         """What the training ended with; 1 where the cluster ended it."""
-        if not self.submitted.done():
-            return None
-        try:
-            code: int = self.submitted.result()
-        except Exception as error:  # submitit raises what the cluster's side met, of any type
-            with self.job.log.open("a") as log:
-                log.write(f"{' '.join(str(error).split())}\n")
-            return 1
-        return code
+        if self.code is None and self.submitted.done():
+            try:
+                self.code = self.submitted.result()
+            except Exception as error:  # submitit raises what the cluster's side met, of any type
+                self.code = 1
+                with self.job.log.open("a") as log:
+                    log.write(f"{' '.join(str(error).split())}\n")
+        return self.code
 
     def stop(self) -> None:
-        """Leave it: it goes on without the study, which finds it again."""
+        """Leave it: it goes on without the study, and the next run finds it."""
 
 
 class ClusterExecutor:
@@ -200,17 +192,31 @@ class ClusterExecutor:
         except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as error:
             raise ValueError(f"{study.file}: executor: submitit does not take that: {error}") from error
 
-    def start(self, job: Job, others: Iterable[Job]) -> Run | None:
-        """Submit a training, unless as many are queued as may be."""
+    def start(self, job: Job) -> Run | None:
+        """Submit a training, unless as many are queued as may be, or as the cluster takes now.
+
+        Raises:
+            ValueError: if the cluster takes none.
+        """
+        from submitit.helpers import clean_env
+
         self.runs = [run for run in self.runs if run.exit_code() is None]
         if len(self.runs) >= self.at_once:
             return None
         mine = variables(self.study.device) | for_training(self.study.device)
+        # the cluster's side has its own environment, but for what is nnU-Net's, and what only a training needs
         environment = {key: value for key, value in mine.items() if key.startswith("nnUNet") or key not in os.environ}
-        self.runs.append(ClusterRun(job, self.executor.submit(Training(job, environment))))
+        try:
+            with clean_env():  # this may run within a job of the cluster's
+                submitted = self.executor.submit(Training(job, environment))
+        except RuntimeError as error:  # of which submitit's FailedJobError is one
+            if self.runs:
+                return None
+            raise ValueError(f"{self.study.file}: executor: the cluster takes no job: {error}") from error
+        self.runs.append(ClusterRun(job, submitted))
         return self.runs[-1]
 
     def describe(self, job: Job) -> str:
         """nnU-Net's command, and what runs it."""
         parameters = " ".join(f"{key}={value}" for key, value in self.study.executor.parameters.items())
-        return f"{self.study.executor.cluster} ({parameters}): nnUNetv2_train {' '.join(job.arguments)}"
+        return f"{self.study.executor.cluster} ({parameters}): {job.command}"

@@ -1,15 +1,17 @@
 """Read images with nnU-Net's own readers."""
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+
+Array: TypeAlias = npt.NDArray[np.float32]
 
 
 def reader_for(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWriter:
@@ -21,15 +23,33 @@ def reader_for(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWrit
         raise ValueError(f"{example} cannot be read as an image by nnU-Net: replace it") from error
 
 
-def read_image(reader: BaseReaderWriter, files: Iterable[Path]) -> tuple[npt.NDArray[np.float32], Sequence[float]]:
-    """Return an array (channel, z, y, x) and its spacing in mm. Raises ValueError for files that are no images."""
+def read_image(reader: BaseReaderWriter, files: Iterable[Path]) -> tuple[Array, Sequence[float]]:
+    """An array (channel, z, y, x) and its spacing in mm.
+
+    Raises:
+        ValueError: for files that are not images.
+    """
     names = [str(file) for file in files]
+    return _read(reader.read_images, names, ", ".join(names))
+
+
+def read_labels(reader: BaseReaderWriter, file: Path) -> tuple[Array, Sequence[float]]:
+    """A label map (z, y, x) and its spacing in mm.
+
+    Raises:
+        ValueError: for a file that is not an image.
+    """
+    labels, spacing = _read(reader.read_seg, str(file), str(file))
+    return labels[0], spacing
+
+
+def _read(read: Callable[[Any], Any], what: Any, name: str) -> tuple[Array, Sequence[float]]:
     try:
         with _silence():
-            array, properties = reader.read_images(names)
+            array, properties = read(what)
     # Each of nnU-Net's readers, and the libraries below them, raises what it likes.
     except Exception as error:
-        raise ValueError(f"{', '.join(names)} cannot be read as an image by nnU-Net: replace it") from error
+        raise ValueError(f"{name} cannot be read as an image by nnU-Net: replace it") from error
     return array, properties["spacing"]
 
 

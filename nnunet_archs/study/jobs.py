@@ -6,15 +6,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_archs.plans.files import plans_file
 
 from .commands import going_on, is_trained
-from .definition import Configuration, Device, Network, Study
-from .train import holder
+from .definition import Device, Network, Study
+from .locks import is_held
 
+SPLITS = "splits_final.json"
+TRAINING_LOG = re.compile(r"training_log(_\d+){6}\.txt")
 State = Literal["finished", "running", "failed", "cut off", "waiting"]
 
 
@@ -23,7 +30,7 @@ class Job:
     """A fold of a network's configuration on a data set."""
 
     dataset: str
-    configuration: Configuration
+    configuration: str
     network: Network
     fold: int
     device: Device
@@ -67,42 +74,60 @@ class Job:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What `nnUNetv2_train` is given now."""
+        """What `nnUNetv2_train` is given, but for how it goes on."""
         number = str(int(self.dataset.removeprefix("Dataset")[:3]))
         model = ("-tr", self.network.trainer, "-p", self.network.plans, "-device", self.device)
-        return (number, self.configuration, str(self.fold), *model, *going_on(self.folder))
+        return (number, self.configuration, str(self.fold), *model)
+
+    @property
+    def command(self) -> str:
+        """What a person would type to go on with it now."""
+        return " ".join(["nnUNetv2_train", *self.arguments, *going_on(self.folder)])
+
+    @property
+    def training_logs(self) -> list[Path]:
+        """nnU-Net's logs of all tries, the newest last."""
+        logs = (log for log in self.folder.glob("training_log_*.txt") if TRAINING_LOG.fullmatch(log.name))
+        return sorted(logs, key=lambda log: log.stat().st_mtime)
 
     def state(self) -> State:
         """How far it is."""
         if is_trained(self.folder):
             return "finished"
-        if holder(self.lock) is not None:
+        if is_held(self.lock):
             return "running"
         if self.failure.exists():
             return "failed"
-        return "cut off" if any(self.folder.glob("training_log_*.txt")) else "waiting"
+        return "cut off" if self.training_logs else "waiting"
 
     def epoch(self) -> int | None:
         """The epoch that nnU-Net's newest log names."""
-        logs = sorted(self.folder.glob("training_log_*.txt"))
+        logs = self.training_logs
         epochs = re.findall(r"Epoch (\d+) *$", logs[-1].read_text(errors="replace"), re.MULTILINE) if logs else []
         return int(epochs[-1]) if epochs else None
 
     def seconds(self) -> float:
         """How long it was trained and validated so far, in all tries: from nnU-Net's logs, their names and ends."""
         total = 0.0
-        for log in self.folder.glob("training_log_*.txt"):
-            parts = [int(part) for part in log.stem.removeprefix("training_log_").split("_")]
-            begun = datetime(*parts).timestamp()  # type: ignore[arg-type]
+        for log in self.training_logs:
+            begun = datetime.strptime(log.stem, "training_log_%Y_%m_%d_%H_%M_%S").timestamp()
             total += max(0.0, log.stat().st_mtime - begun)
         return total
 
     def needs(self) -> list[Job]:
-        """What has to be finished before: all folds of 3d_lowres for a cascade."""
-        if self.configuration != "3d_cascade_fullres":
+        """What has to be finished before: all folds of what a cascade begins with, for it sees their predictions."""
+        first = previous_stage(plans_file(self.dataset, self.network.plans), self.configuration)
+        if first is None:
             return []
-        n_folds = 5  # nnU-Net predicts every case by the fold that did not see it
-        return [replace(self, configuration="3d_lowres", fold=fold) for fold in range(n_folds)]
+        n_folds = len(load_json(str(preprocessed(self.dataset) / SPLITS)))
+        return [replace(self, configuration=first, fold=fold) for fold in range(n_folds)]
+
+
+@cache
+def previous_stage(plans: Path, configuration: str) -> str | None:
+    """The configuration that a cascade's second stage begins with."""
+    name: str | None = PlansManager(str(plans)).get_configuration(configuration).previous_stage_name
+    return name
 
 
 def jobs_of(study: Study) -> list[Job]:
@@ -138,7 +163,8 @@ def seconds_left(jobs: list[Job], states: dict[Job, State], at_once: int) -> flo
             continue
         known = took.get(kind_of(job), everything)
         left += max(0.0, sum(known) / len(known) - (job.seconds() if states[job] == "running" else 0.0))
-    return left / at_once
+    unfinished = sum(state != "finished" for state in states.values())
+    return left / min(at_once, max(1, unfinished))
 
 
 def kind_of(job: Job) -> tuple[str, str, Network]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -21,9 +21,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_archs.plans.files import STOCK, not_preprocessed, plans_file
 from nnunet_archs.trainers.names import UnknownTrainer, plans_name, trainer_class
 
-from .commands import nnunet_command, variables
+from .commands import begin, end, is_trained, nnunet_command, variables
 from .definition import N_FOLDS, Network, Study
-from .jobs import Job, jobs_of, preprocessed
+from .files import write_whole
+from .jobs import SPLITS, Job, jobs_of, preprocessed, previous_stage
+from .locks import holding, is_held
 
 MATCHED = re.compile(r"(?P<own>.+)_(?P<by>memory|parameters)_of_(?P<given>.+)")
 SEED = 12345  # nnU-Net's own, for its folds
@@ -31,21 +33,38 @@ FINGERPRINT = "dataset_fingerprint.json"
 
 
 def prepare(study: Study) -> None:
-    """Make what is missing, with nnU-Net's commands and ours.
+    """Make what is missing, with nnU-Net's commands and ours, a data set at a time and one study at a time.
 
     Raises:
-        ValueError: if a command fails, or what it made does not have what the study asks for.
+        ValueError: if a command fails, or what is there is not what the study asks for.
     """
-    planning = {dataset: list(plan_commands(study, dataset)) for dataset in study.datasets}  # before anything is made
-    for dataset, commands in planning.items():
-        for title, command in commands:
-            run_command(study, title, command)
+    check(study)
+    for dataset in study.datasets:
+        lock = preprocessed(dataset) / ".study.lock"
+        if is_held(lock):
+            print(f"another study prepares {dataset}: waiting for it", flush=True)
+        with holding(lock):
+            for title, command in plan_commands(study, dataset):
+                run_command(study, title, command)
+            check(study)
+            for name in dict.fromkeys(network.plans for network in study.networks):
+                if missing := preprocess_command(study, dataset, name):
+                    run_command(study, f"preprocess {dataset} as {name} has it", missing)
+            write_splits(study, dataset)
+    check(study)
+
+
+def check(study: Study) -> None:
+    """Check what is there already, and that what is not can be made.
+
+    Raises:
+        ValueError: if it is not what the study asks for.
+    """
+    for dataset in study.datasets:
+        list(plan_commands(study, dataset))
         for network in study.networks:
             check_configurations(study, dataset, network)
-        for name in dict.fromkeys(network.plans for network in study.networks):
-            if missing := preprocess_command(study, dataset, name):
-                run_command(study, f"preprocess {dataset} as {name} has it", missing)
-        check_folds(study, dataset, write_splits(study, dataset))
+        check_folds(study, dataset)
     for job in jobs_of(study):
         check_results(job)
 
@@ -106,19 +125,29 @@ def trainer_for(plans: str, network: Network) -> str | None:
 def preprocess_command(study: Study, dataset: str, name: str) -> list[str] | None:
     """The command that preprocesses what plans lack; None where they lack nothing."""
     plans = load_json(str(plans_file(dataset, name)))
-    raw = Path(str(nnUNet_raw), dataset, "dataset.json")
-    folder = preprocessed(dataset)
-    n_cases = load_json(str(raw if raw.exists() else folder / "dataset.json"))["numTraining"]
     manager = PlansManager(plans)
-    # what inherits its data is preprocessed with what it inherits from
-    data = {manager.get_configuration(wanted).data_identifier for wanted in study.configurations}
+    # what inherits its data is preprocessed with what it inherits from; validation looks at the next stage's data
+    wanted = [manager.get_configuration(name) for name in study.configurations]
+    wanted += [manager.get_configuration(name) for one in wanted for name in one.next_stage_names or ()]
+    data = {configuration.data_identifier for configuration in wanted}
     missing = [
-        own for own in not_preprocessed(plans, n_cases) if plans["configurations"][own]["data_identifier"] in data
+        name
+        for name in not_preprocessed(plans, count_cases(dataset))
+        if plans["configurations"][name]["data_identifier"] in data
     ]
     if not missing:
         return None
     command = [nnunet_command("nnUNetv2_preprocess"), "-d", number_of(dataset), "-plans_name", name]
     return [*command, "-c", *missing, "-np", *[processes(study)] * len(missing)]
+
+
+def count_cases(dataset: str) -> int:
+    """How many training cases there are to preprocess; 0 where the raw data is gone."""
+    folder = Path(str(nnUNet_raw), dataset)
+    if not (folder / "dataset.json").exists():
+        return 0
+    dataset_json = load_json(str(folder / "dataset.json"))
+    return len(dataset_json.get("dataset") or list((folder / "labelsTr").glob(f"*{dataset_json['file_ending']}")))
 
 
 def processes(study: Study) -> str:
@@ -134,11 +163,11 @@ def run_command(study: Study, title: str, command: Sequence[str]) -> None:
     """
     print(f"{title}: {shlex.join(shown(command))}", flush=True)
     log = study.folder / "logs" / "preparation.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        process = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=variables(study.device)
-        )
+    process = begin(command, log, variables(study.device))
+    try:
+        process.wait()
+    finally:
+        end(process)
     if process.returncode:
         raise ValueError(f"{title} failed: {last_line(log)} (all of it: {log})")
 
@@ -158,37 +187,46 @@ def last_line(log: Path) -> str:
 
 
 def check_configurations(study: Study, dataset: str, network: Network) -> None:
-    """Check that a network's plans have what the study asks for."""
-    plans = load_json(str(plans_file(dataset, network.plans)))
+    """Check that a network's plans, where they are there, have what the study asks for."""
+    if not (file := plans_file(dataset, network.plans)).exists():
+        return
+    planned = load_json(str(file))["configurations"]
     for name in study.configurations:
-        if name not in plans["configurations"]:
-            known = ", ".join(plans["configurations"])
+        if name not in planned:
+            known = ", ".join(planned)
             raise ValueError(
                 f"{study.file}: {network.plans} of {dataset} has no {name}, but {known}; leave it out, or plan for it"
             )
+        first = previous_stage(file, name)
+        if first is not None and first not in study.configurations:
+            raise ValueError(f"{study.file}: {name} of {network.plans} needs {first}; name that too in configurations")
 
 
-def write_splits(study: Study, dataset: str) -> list[dict[str, list[str]]]:
+def write_splits(study: Study, dataset: str) -> None:
     """The folds, as nnU-Net makes them where there are none: not by the first training, for many begin at once."""
-    file = preprocessed(dataset) / "splits_final.json"
-    if not file.exists():
-        plans = PlansManager(load_json(str(plans_file(dataset, study.networks[0].plans))))
-        identifier = plans.get_configuration(study.configurations[0]).data_identifier
-        data = str(preprocessed(dataset) / identifier)
-        cases = list(np.sort(infer_dataset_class(data).get_identifiers(data)))
-        if len(cases) < N_FOLDS:
-            raise ValueError(f"{dataset} has {len(cases)} training cases, and {N_FOLDS} folds need one each; add some")
-        unfinished = file.with_name(f".{file.name}.unfinished")
-        save_json(generate_crossval_split(cases, seed=SEED, n_splits=N_FOLDS), str(unfinished))
-        unfinished.replace(file)
-    splits: list[dict[str, list[str]]] = load_json(str(file))
-    return splits
+    file = preprocessed(dataset) / SPLITS
+    if file.exists():
+        return
+    plans = PlansManager(load_json(str(plans_file(dataset, study.networks[0].plans))))
+    data = str(preprocessed(dataset) / plans.get_configuration(study.configurations[0]).data_identifier)
+    cases = list(np.sort(infer_dataset_class(data).get_identifiers(data)))
+    if len(cases) < N_FOLDS:
+        raise ValueError(f"{dataset} has {len(cases)} training cases, and {N_FOLDS} folds need one each; add some")
+    write_whole(file, json.dumps(generate_crossval_split(cases, seed=SEED, n_splits=N_FOLDS), indent=4))
 
 
-def check_folds(study: Study, dataset: str, splits: Sequence[Any]) -> None:
-    """Check that there is a split for every fold: nnU-Net makes a random one otherwise."""
-    if (most := max(study.folds)) >= len(splits):
-        raise ValueError(f"{study.file}: folds: {dataset} has folds 0 to {len(splits) - 1}, and no fold {most}")
+def check_folds(study: Study, dataset: str) -> None:
+    """Check that there is a split for every fold, for nnU-Net makes a random one otherwise, and all for a cascade."""
+    splits = preprocessed(dataset) / SPLITS
+    n_folds = len(load_json(str(splits))) if splits.exists() else N_FOLDS
+    if (most := max(study.folds)) >= n_folds:
+        there = list(range(n_folds))
+        raise ValueError(f"{study.file}: folds: {dataset} has no fold {most}, but {there}; say folds: {there}")
+    for network in study.networks:
+        plans = plans_file(dataset, network.plans)
+        cascaded = plans.exists() and any(previous_stage(plans, name) for name in study.configurations)
+        if cascaded and len(study.folds) < n_folds:
+            raise ValueError(f"{study.file}: folds: a cascade needs all {n_folds} of its first stage; name all of them")
 
 
 def check_results(job: Job) -> None:
@@ -198,15 +236,16 @@ def check_results(job: Job) -> None:
         ValueError: if they were made with others.
     """
     remedy = f"move {job.folder} away, or name the new plans otherwise"
-    if not any(job.folder.glob("checkpoint_*.pth")):
+    plans = plans_file(job.dataset, job.network.plans)
+    if not plans.exists() or not any(job.folder.glob("checkpoint_*.pth")):
         return
-    now = load_json(str(plans_file(job.dataset, job.network.plans)))
+    now = load_json(str(plans))
     then = load_json(str(job.model / "plans.json"))
     if relevant(then, job) != relevant(now, job):
         raise ValueError(f"{job.title} was trained with another {job.network.plans}; {remedy}")
-    summary = job.folder / "validation" / "summary.json"
-    if summary.exists():
-        val = load_json(str(preprocessed(job.dataset) / "splits_final.json"))[job.fold]["val"]
+    if is_trained(job.folder):
+        summary = job.folder / "validation" / "summary.json"
+        val = load_json(str(preprocessed(job.dataset) / SPLITS))[job.fold]["val"]
         ending = load_json(str(job.model / "dataset.json"))["file_ending"]
         files = {case["prediction_file"] for case in load_json(str(summary))["metric_per_case"]}
         cases = {Path(file).name.removesuffix(ending) for file in files}

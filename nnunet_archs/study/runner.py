@@ -8,6 +8,7 @@ from contextlib import nullcontext
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from .commands import is_trained
@@ -19,6 +20,7 @@ from .train import BUSY
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 10.0  # between two looks at what is on the disk
+SYNC_SECONDS = 60.0  # after which a network file system shows what was written
 MARKS: Mapping[State, str] = {
     "finished": "[green]done[/]",
     "running": "[cyan]running[/]",
@@ -45,13 +47,7 @@ def run_jobs(study: Study, executor: Executor) -> list[Job]:
         with progress:
             while todo or running:
                 begin_what_can(todo, running, executor, progress)
-                time.sleep(POLL_SECONDS)
-                for job in [job for job in running if running[job].exit_code() is not None]:
-                    if end(job, running.pop(job), progress) == BUSY:
-                        todo.append(job)
-                for job in [job for job in todo if job.state() == "failed" or is_trained(job.folder)]:
-                    todo.remove(job)  # another study's, or what it needs has failed
-                progress.update()
+                look_after(todo, running, progress)
     finally:
         for run in running.values():
             run.stop()
@@ -62,21 +58,40 @@ def begin_what_can(todo: list[Job], running: dict[Job, Run], executor: Executor,
     """Begin trainings while there is room: those that nobody trains and that need nothing more."""
     for job in list(todo):
         needed = job.needs()
-        if failed := [other for other in needed if other.state() == "failed"]:
+        if is_trained(job.folder):  # by another study
+            todo.remove(job)
+        elif failed := [other for other in needed if other.state() == "failed"]:
+            todo.remove(job)
             fail(job, f"{failed[0].title} has failed, which it needs", progress)
-        if job.state() in ("running", "failed") or not all(is_trained(other.folder) for other in needed):
-            continue
-        run = executor.start(job, todo)
-        if run is None:
-            return
-        todo.remove(job)
-        running[job] = run
-        progress.say(f"begun: {job.title}")
+        elif job.state() != "running" and all(is_trained(other.folder) for other in needed):
+            run = executor.start(job)
+            if run is None:
+                return
+            todo.remove(job)
+            running[job] = run
+            progress.say(f"begun: {job.title}")
 
 
-def end(job: Job, run: Run, progress: Progress) -> int:
+def look_after(todo: list[Job], running: dict[Job, Run], progress: Progress) -> None:
+    """Wait until a training has ended, or it is time to look at the disk again."""
+    last = time.monotonic() + LOOK_SECONDS
+    ended: list[Job] = []
+    while not ended and time.monotonic() < last:
+        time.sleep(POLL_SECONDS)
+        progress.update()
+        ended = [job for job in running if running[job].exit_code() is not None]
+    for job in ended:
+        if conclude(job, running.pop(job), progress) == BUSY:
+            todo.append(job)
+
+
+def conclude(job: Job, run: Run, progress: Progress) -> int:
     """Say how a training ended, and note a failure; the exit code."""
     code = run.exit_code() or 0
+    run.stop()
+    last = time.monotonic() + SYNC_SECONDS
+    while code == 0 and not is_trained(job.folder) and time.monotonic() < last:
+        time.sleep(POLL_SECONDS)  # a network file system shows late what another machine wrote
     if is_trained(job.folder):
         progress.say(f"done: {job.title}")
     elif code != BUSY:
@@ -132,7 +147,7 @@ def status_table(study: Study, jobs: Sequence[Job], at_once: int) -> Table:
         rows.setdefault(kind_of(job), []).append(job)
     for row in rows.values():
         first = row[0]
-        names = [*([first.dataset] if several else []), first.configuration, first.network.name]
+        names = [*([first.dataset] if several else []), first.configuration, escape(first.network.name)]
         table.add_row(*names, *(cell(job, states[job]) for job in row))
     return table
 

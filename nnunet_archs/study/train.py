@@ -1,70 +1,49 @@
 """nnU-Net's training of a fold that no other process trains.
 
-`python -m nnunet_archs.study.train LOCK PLACE ...`, with the arguments of `nnUNetv2_train`; PLACE is noted in the lock.
-The process that trains holds the lock, so that it is free when that process ends, however it ends, and held as long as
-a training goes on whose study was killed.
+`python -m nnunet_archs.study.train FOLD_FOLDER LOCK [LOCK ...] -- ...`, with `nnUNetv2_train`'s arguments at the end.
+The process that trains holds the locks, so that they are free when it ends, however it ends, and held as long as a
+training goes on whose study was killed.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sys
-import time
+import zipfile
 from pathlib import Path
 
-BUSY = 75  # exit code: another process has the lock
-TRIES = 5
+from .commands import going_on
+from .locks import acquire
+
+BUSY = 75  # exit code: another process has a lock
 
 
 def main() -> int:
-    """Train under the lock, in this process."""
-    lock, place, *arguments = sys.argv[1:]
-    held = acquire(Path(lock))
-    if held is None:
-        print(f"another process trains this: it holds {lock}", file=sys.stderr)
-        return BUSY
-    os.ftruncate(held, 0)
-    os.write(held, place.encode())
+    """Train under the locks, in this process, from the newest checkpoint that is whole."""
+    divider = sys.argv.index("--")
+    folder, *locks = map(Path, sys.argv[1:divider])
+    for lock in locks:
+        if acquire(lock) is None:
+            print(f"another process holds {lock}", file=sys.stderr)
+            return BUSY
+    set_aside_broken(folder)
     from nnunetv2.run.run_training import run_training_entry
 
-    sys.argv = ["nnUNetv2_train", *arguments]
+    sys.argv = ["nnUNetv2_train", *sys.argv[divider + 1 :], *going_on(folder)]
+    print(*sys.argv, flush=True)
     run_training_entry()
     return 0
 
 
-def acquire(lock: Path) -> int | None:
-    """A file descriptor that holds a lock of this process alone; None where another has it.
-
-    A record lock, not flock: worker processes that outlive a killed training do not inherit it, and it holds on
-    network file systems.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
-    for _ in range(TRIES):
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except OSError:  # a moment later it may be free: whoever looks at it holds it as long
-            time.sleep(0.2)
-    os.close(descriptor)
-    return None
-
-
-def holder(lock: Path) -> str | None:
-    """The place where a process holds a lock; None where none does."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return os.read(descriptor, 1000).decode()
-    finally:
-        os.close(descriptor)
-    return None
+def set_aside_broken(folder: Path) -> None:
+    """Rename checkpoints that were cut off while they were written: nnU-Net would end at the first of them."""
+    for file in folder.glob("checkpoint_*.pth"):
+        if not zipfile.is_zipfile(file):
+            print(f"{file} is not whole, and is set aside", file=sys.stderr)
+            file.rename(file.with_suffix(".broken"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        sys.exit(str(error))

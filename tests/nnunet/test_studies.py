@@ -169,11 +169,11 @@ def test_on_a_cluster_and_begun_again(home: Home) -> None:
     study = read_study(file)
     job = jobs_of(study)[0]
     executor = ClusterExecutor(study)
-    run = executor.start(job)
+    run = executor.start(job)  # submitit tells its jobs by a signal that their time is up
     assert isinstance(run, ClusterRun)
     try:
         wait_until(lambda: (job.folder / "checkpoint_latest.pth").exists() or run.exit_code() is not None)
-        run.submitted._interrupt()
+        subprocess.run(["pkill", "-USR2", "-P", run.submitted.job_id], check=True)
         wait_until(lambda: run.exit_code() is not None)
     finally:
         run.submitted.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from planning import HIPPOCAMPUS, write_dataset
@@ -28,7 +29,25 @@ def make_study(root: Path, text: str = STUDY) -> Study:
     return read_study(file)
 
 
+def write_plans(root: Path, **configurations: dict[str, object]) -> None:
+    """Plans that say where data lies, and no more."""
+    plans = {"plans_name": "nnUNetPlans", "configurations": configurations}
+    (root / "nnUNet_preprocessed" / HIPPOCAMPUS / "nnUNetPlans.json").write_text(json.dumps(plans))
+
+
+def make_cascade(root: Path) -> Study:
+    """A cascade over three folds of the data set's own."""
+    text = STUDY.replace("[2d, 3d_fullres]", "[3d_lowres, 3d_cascade_fullres]").replace("[0, 1]", "[0, 1, 2]")
+    study = make_study(root, text)
+    first = {"data_identifier": "low", "architecture": {}, "next_stage": "3d_cascade_fullres"}
+    second = {"data_identifier": "full", "architecture": {}, "previous_stage": "3d_lowres"}
+    write_plans(root, **{"3d_lowres": first, "3d_cascade_fullres": second})
+    folder = root / "nnUNet_preprocessed" / HIPPOCAMPUS
+    (folder / "splits_final.json").write_text(json.dumps([{"train": [], "val": []}] * 3))
+    return study
+
+
 def finish(job: Job) -> None:
     (job.folder / "validation").mkdir(parents=True)
     (job.folder / "checkpoint_final.pth").touch()
-    (job.folder / "validation" / "summary.json").touch()
+    (job.folder / "validation" / "summary.json").write_text("{}")

@@ -41,7 +41,7 @@ def write(folder: Path, text: str) -> Path:
 def test_defaults(tmp_path: Path) -> None:
     study = read_study(write(tmp_path, GOOD))
     assert study.datasets == (HIPPOCAMPUS,)
-    assert study.configurations == ("2d", "3d_fullres")
+    assert study.configurations == ("3d_fullres", "2d")
     assert study.networks == (
         Network("PlainConvUNet", "PlainConvUNetTrainer", "nnUNetPlans"),
         Network("UNet#", "UNetSharpTrainer_DiceCE", "UNetSharpPlans"),
@@ -80,8 +80,8 @@ def test_a_trainer_of_nnunets_own(tmp_path: Path) -> None:
 BAD = {
     "a key that is unknown": ("epoch: 5", 6, "unknown key epoch; the keys are datasets"),
     "a key that is there twice": ("folds: 1\nfolds: 2", 7, "folds is here twice"),
-    "no YAML": ("folds: [0", 7, "no YAML"),
-    "a fold that is none": ("folds: [0, -1]", 6, "fold -1 is none"),
+    "no YAML": ("folds: [0", 7, "not valid YAML"),
+    "a fold that is none": ("folds: [0, -1]", 6, "fold -1 is not a fold"),
     "a fold that is there twice": ("folds: [0, 0]", 6, "folds has 0 twice"),
     "no folds": ("folds: []", 6, "folds is empty"),
     "no epochs": ("epochs: 0", 6, "epochs must be above 0, and is 0"),
@@ -92,13 +92,14 @@ BAD = {
         "baseline VNet is none of the networks; name one of",
     ),
     "a device that is none": ("device: tpu", 6, "unknown device tpu"),
-    "an executor that is none": ("executor: pbs", 6, "executor pbs is none; there are local, submitit"),
+    "an executor that is none": ("executor: pbs", 6, "executor pbs is unknown; there are local, submitit"),
     "a key of another executor": ("executor:\n  kind: local\n  cluster: slurm", 8, "unknown key cluster"),
-    "a GPU that is none": ("executor: {kind: local, gpus: [a]}", 6, "GPU a is none"),
+    "a GPU that is none": ("executor: {kind: local, gpus: [a]}", 6, "GPU a is not a GPU"),
+    "a cluster's job of 5 minutes": ("executor: {kind: submitit}", 6, "parameters need timeout_min"),
     "a plan option that is unknown": ("planning: {memory: 8}", 6, "unknown key memory"),
     "no tolerance": ("tolerance: -1", 6, "tolerance must be above 0"),
     "endless tolerance": ("tolerance: .inf", 6, "tolerance must be above 0"),
-    "plans with two underscores": ("plans: my__plans", 4, "plans my__plans"),
+    "plans with two underscores": ("plans: my__plans", 4, "my__plans: a name has letters"),
 }
 
 
@@ -116,8 +117,11 @@ def test_what_is_added_is_wrong(
 
 REPLACED = {
     "an unknown data set": ("801", "805", 1, "nnU-Net finds no data set 805"),
-    "an unknown configuration": ("2d]", "4d]", 2, "unknown configuration 4d"),
-    "a cascade alone": ("[3d_fullres, 2d]", "[3d_cascade_fullres]", 2, "3d_cascade_fullres needs 3d_lowres"),
+    "a name of another's ID": ("801", "Dataset801_Other", 1, "nnU-Net finds no data set Dataset801_Other, but"),
+    "a data set that is none": ("801", "[[801]]", 1, "[801] is not a data set"),
+    "a data set twice": ("801", f"[801, {HIPPOCAMPUS}]", 1, f"{HIPPOCAMPUS} is here twice"),
+    "a configuration that is none": ("[3d_fullres, 2d]", "[[2d]]", 2, "['2d'] is not a configuration"),
+    "a configuration with a slash": ("[3d_fullres, 2d]", "3d/2d", 2, "3d/2d: a name has letters"),
     "an unknown trainer": ("PlainConvUNetTrainer", "MyTrainer", 4, "unknown trainer MyTrainer"),
     "an unknown option": ("_DiceCE", "_L9x", 5, "UNetSharpTrainer_L9x: UNetSharpTrainer has no option _L9x"),
     "a trainer that is no name": ("- PlainConvUNetTrainer", "- 5", 4, "a trainer is its name, or"),

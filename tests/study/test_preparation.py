@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from planning import HIPPOCAMPUS, set_folders
-from studies import STUDY, make_study
+from studies import STUDY, make_cascade, make_study, write_plans
 
 from nnunet_archs.scripts.main import main
-from nnunet_archs.study.preparation import check_folds, last_line, plan_commands, run_command, shown, write_splits
+from nnunet_archs.study.preparation import (
+    check,
+    check_folds,
+    last_line,
+    plan_commands,
+    run_command,
+    shown,
+    write_splits,
+)
 
 MATCHED = "CAggNet_memory_of_PlainConvUNetPlans"
 
@@ -62,8 +70,7 @@ def test_plans_that_nobody_can_make(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_plans_without_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = make_study(tmp_path, STUDY.replace("2d, 3d_fullres", "2d, 3d_lowres"))
-    plans = tmp_path / "nnUNet_preprocessed" / HIPPOCAMPUS / "nnUNetPlans.json"
-    plans.write_text(json.dumps({"configurations": {"2d": {}}}))
+    write_plans(tmp_path, **{"2d": {"data_identifier": "data", "architecture": {}}})
     assert main(["study", "run", str(study.file)]) == 2
     assert f"nnUNetPlans of {HIPPOCAMPUS} has no 3d_lowres, but 2d" in capsys.readouterr().err
 
@@ -84,20 +91,39 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_splits_are_nnunets(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     folder = tmp_path / "nnUNet_preprocessed" / HIPPOCAMPUS
-    configuration = {"data_identifier": "data", "architecture": {}}
-    (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": {"2d": configuration}}))
+    planned = {"data_identifier": "data", "architecture": {}}
+    write_plans(tmp_path, **{"2d": planned, "3d_fullres": planned})
     (folder / "data").mkdir()
     cases = [f"c{i}" for i in range(7)]
     for case in cases:
         (folder / "data" / f"{case}.npz").touch()
+    write_splits(study, HIPPOCAMPUS)
+    file = folder / "splits_final.json"
     expected = generate_crossval_split(cases, seed=12345, n_splits=5)
-    assert write_splits(study, HIPPOCAMPUS) == expected
-    own = expected[:3]
-    (folder / "splits_final.json").write_text(json.dumps(own))
-    assert write_splits(study, HIPPOCAMPUS) == own
-    check_folds(study, HIPPOCAMPUS, own)
-    with pytest.raises(ValueError, match=r"folds: .* has folds 0 to 0, and no fold 1"):
-        check_folds(study, HIPPOCAMPUS, own[:1])
+    assert json.loads(file.read_text()) == expected
+    file.write_text(json.dumps(expected[:2]))
+    write_splits(study, HIPPOCAMPUS)
+    assert json.loads(file.read_text()) == expected[:2]
+    check_folds(study, HIPPOCAMPUS)
+
+
+def test_folds_that_a_data_set_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = make_study(tmp_path)
+    (tmp_path / "nnUNet_preprocessed" / HIPPOCAMPUS / "splits_final.json").write_text("[{}]")
+    assert main(["study", "run", str(study.file), "--dry-run"]) == 2
+    assert f"folds: {HIPPOCAMPUS} has no fold 1, but [0]; say folds: [0]" in capsys.readouterr().err
+
+
+def test_a_cascade_without_its_first_stage_or_some_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = make_cascade(tmp_path)
+    check(study)
+    for old, new, why in (
+        ("[3d_lowres, 3d_cascade_fullres]", "3d_cascade_fullres", "needs 3d_lowres; name that too"),
+        ("[0, 1, 2]", "[0, 1]", "a cascade needs all 3 of its first stage"),
+    ):
+        study.file.write_text(study.text.replace(old, new))
+        assert main(["study", "run", str(study.file)]) == 2
+        assert why in capsys.readouterr().err
 
 
 def test_a_command_that_fails(tmp_path: Path) -> None:

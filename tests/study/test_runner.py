@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from planning import set_folders
-from studies import STUDY, finish, make_study
+from studies import STUDY, finish, make_cascade, make_study, write_plans
 
 from nnunet_archs.study import executors, runner
 from nnunet_archs.study.definition import Study
@@ -27,7 +27,7 @@ class Done:
         return self.code
 
     def stop(self) -> None:
-        raise AssertionError("nothing is left to stop")
+        """Nothing is left of it."""
 
 
 class Instant:
@@ -39,7 +39,7 @@ class Instant:
         self.end = end
         self.begun: list[str] = []
 
-    def start(self, job: Job, others: Iterable[Job]) -> Done:
+    def start(self, job: Job) -> Done:
         self.begun.append(job.title.split(" ", 1)[1])
         return Done(self.end(job))
 
@@ -50,12 +50,15 @@ class Instant:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "POLL_SECONDS", 0)
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.1)
 
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     set_folders(tmp_path, monkeypatch)
-    return make_study(tmp_path)
+    made = make_study(tmp_path)
+    write_plans(tmp_path, **{name: {"data_identifier": name, "architecture": {}} for name in made.configurations})
+    return made
 
 
 def succeed(job: Job) -> int:
@@ -104,21 +107,20 @@ def test_what_another_trains_is_waited_for(study: Study) -> None:
 
 
 def test_a_cascade_fails_with_its_first_stage(tmp_path: Path, study: Study) -> None:
-    text = STUDY.replace("[2d, 3d_fullres]", "[3d_lowres, 3d_cascade_fullres]").replace("folds: [0, 1]\n", "")
-    cascade = make_study(tmp_path, text)
+    cascade = make_cascade(tmp_path)
 
     def fail_caggnets_first(job: Job) -> int:
-        if (job.network.name, job.fold, job.configuration) == ("CAggNet", 3, "3d_lowres"):
+        if (job.network.name, job.fold, job.configuration) == ("CAggNet", 1, "3d_lowres"):
             return 1
         return succeed(job)
 
     executor = Instant(fail_caggnets_first)
     left = runner.run_jobs(cascade, executor)
     assert {job.title.split(" ", 1)[1] for job in left} == {
-        "3d_lowres CAggNet fold 3",
-        *(f"3d_cascade_fullres CAggNet fold {fold}" for fold in range(5)),
+        "3d_lowres CAggNet fold 1",
+        *(f"3d_cascade_fullres CAggNet fold {fold}" for fold in range(3)),
     }
-    assert left[-1].failure.read_text().endswith("3d_lowres CAggNet fold 3 has failed, which it needs\n")
+    assert left[-1].failure.read_text().endswith("3d_lowres CAggNet fold 1 has failed, which it needs\n")
     last_first_stage = max(i for i, title in enumerate(executor.begun) if "lowres PlainConvUNet" in title)
     first_second_stage = min(i for i, title in enumerate(executor.begun) if "cascade" in title)
     assert last_first_stage < first_second_stage
@@ -157,24 +159,24 @@ class Process:
 
 
 def test_a_place_for_each_training(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also of those that are left of a run that was killed."""
+    """Not where another study trains, or a training goes on whose study was killed."""
     begun: list[tuple[str, Process]] = []
 
-    def begin(job: Job, place: str, environment: dict[str, str]) -> Process:
-        begun.append((place, Process()))
+    def begin(command: list[str], log: Path, environment: dict[str, str]) -> Process:
+        begun.append((command[5], Process()))
         return begun[-1][1]
 
     monkeypatch.setattr(executors, "begin", begin)
     executor = LocalExecutor(make_study(tmp_path, STUDY + "executor: {kind: local, jobs: 3}\n"))
-    first, second, third = executor.places
+    first, second, third = map(executors.lock_of, executor.places)
     jobs = jobs_of(study)
-    held = {jobs[-1].lock: second}
-    monkeypatch.setattr(executors, "holder", held.get)
-    assert executor.start(jobs[0], jobs) is not None
-    assert executor.start(jobs[1], jobs) is not None
-    assert executor.start(jobs[2], jobs) is None
+    held = {second}
+    monkeypatch.setattr(executors, "is_held", held.__contains__)
+    assert executor.start(jobs[0]) is not None
+    assert executor.start(jobs[1]) is not None
+    assert executor.start(jobs[2]) is None
     begun[0][1].code = 0
-    assert executor.start(jobs[2], jobs) is not None
+    assert executor.start(jobs[2]) is not None
     held.clear()
-    assert executor.start(jobs[3], jobs) is not None
-    assert [place for place, _ in begun] == [first, third, first, second]
+    assert executor.start(jobs[3]) is not None
+    assert [place for place, _ in begun] == [str(lock) for lock in (first, third, first, second)]

@@ -58,9 +58,10 @@ def finished_study(home: Home) -> Path:
 def kill_and_go_on(file: Path) -> None:
     jobs = jobs_of(read_study(file))
     process = start("run", file)
-    wait_until(lambda: jobs[0].state() == "finished" and jobs[1].state() == "running")
+    wait_until(lambda: jobs[0].state() == "finished" and jobs[1].state() == "running" or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output
     first = times(jobs[0])
     # the training itself was not killed: it is left to end, and not begun again
     output = finish(start("run", file))

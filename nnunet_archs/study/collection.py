@@ -141,18 +141,20 @@ def measure_all(study: Study, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[s
 
 def measure(job: Job, *, tolerance: float) -> dict[str, Any]:
     """Every case's metrics of a training, and how it went."""
+    summary = load_json(str(job.folder / "validation" / "summary.json"))
+    counted = {Path(case["prediction_file"]).name: case["metrics"] for case in summary["metric_per_case"]}
     return {
         "of": state_of(job, tolerance),
-        "cases": [row for case in cases_of(job) for row in measure_case(job, case, tolerance)],
+        "cases": [row for case in cases_of(job) for row in measure_case(job, case, counted, tolerance)],
         "training": read_training(job),
     }
 
 
-def measure_case(job: Job, case: str, tolerance: float) -> Iterator[dict[str, Any]]:
-    """A row for every label or region of a case.
+def measure_case(job: Job, case: str, counted: Mapping[str, Any], tolerance: float) -> Iterator[dict[str, Any]]:
+    """A row for every label or region of a case, of which nnU-Net `counted` the voxels when it validated.
 
     Raises:
-        ValueError: if its files cannot be read, or do not fit.
+        ValueError: if its files cannot be read, do not fit, or are not those that nnU-Net wrote.
     """
     dataset_json = load_json(str(job.model / "dataset.json"))
     plans = PlansManager(load_json(str(job.model / "plans.json")))
@@ -166,10 +168,24 @@ def measure_case(job: Job, case: str, tolerance: float) -> Iterator[dict[str, An
         for name, label in compared(dataset_json).items():
             masks = [region_or_label_to_mask(image, label) for image in (reference, prediction)]
             values = case_metrics(masks[0], masks[1], spacing, tolerance=tolerance, ignored=ignored)
+            check_counts(name, values, counted[file][str(label)])
             yield {"case": case, "label": name, **values}
     except ValueError as error:
         again = f"take it away, and {job.command} predicts it anew"
         raise ValueError(f"{predicted}: {error}; {again}") from error
+
+
+def check_counts(name: str, values: Mapping[str, float], theirs: Mapping[str, float]) -> None:
+    """Check that these are the files that nnU-Net validated: some readers take half a file for one full of zeros.
+
+    Raises:
+        ValueError: if voxels of a label are not as many.
+    """
+    for whose, key in (("prediction", "n_pred"), ("reference", "n_ref")):
+        if values[f"{whose}_voxels"] != theirs[key]:
+            raise ValueError(
+                f"{name} has {values[f'{whose}_voxels']} voxels in the {whose}, where nnU-Net counted {theirs[key]}"
+            )
 
 
 def compared(dataset_json: Mapping[str, Any]) -> dict[str, int | tuple[int, ...]]:

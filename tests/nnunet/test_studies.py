@@ -58,7 +58,7 @@ def finished_study(home: Home) -> Path:
 def kill_and_go_on(file: Path) -> None:
     jobs = jobs_of(read_study(file))
     process = start("run", file)
-    wait_until(lambda: jobs[0].state() == "finished" and jobs[1].state() == "running" or process.poll() is not None)
+    wait_until(lambda: (jobs[0].state() == "finished" and jobs[1].state() == "running") or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     output, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL, output
@@ -143,7 +143,7 @@ def test_a_validation_folder_that_is_not_nnunets(what: str, home: Home, capsys: 
         case.write_bytes(content)
         other.unlink(missing_ok=True)
     error = capsys.readouterr().err.splitlines()[-1]
-    named = {"missing": "lacks 1 of 2 cases", "extra": "other, which is no case", "corrupt": "cannot be read"}
+    named = {"missing": "lacks 1 of 2 cases", "extra": "other, which is no case", "corrupt": "where nnU-Net counted"}
     assert error.startswith(f"nnunet-archs: error: {folder}")
     assert named[what] in error
 

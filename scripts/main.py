@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "plan": "Plan for the networks of trainers: patches and batches that fit a GPU, or widths that match other plans.",
     "study": "Train, measure and compare networks, from one file: run, look, judge.",
     "prune": "Cut a level out of a trained UNet#, UNet++, V-Net# or V-Net++, and measure every level.",
+    "export": "Export a trained network with all that inference needs, for ONNX Runtime, safetensors or torch alone.",
     "fidelity": "Print docs/fidelity.md: what papers state, what is built, what their released code does otherwise.",
     "benchmark": "Measure multiply-adds, memory and time of the networks, in the papers' form and in ours.",
     "demo": "Plan, train, predict and evaluate with nnU-Net's own commands, on a phantom or on your images.",

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from nnunet_archs.study.files import atomic_folder
 
 from .levels import markdown, measure, table
 from .trained_model import FILES, FINAL, Model, open_model, pruned_name
@@ -84,25 +83,6 @@ def choose_device(name: str | None) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch finds no GPU; give --device cpu")
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-@contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """A folder that gets its name when all is in it; whatever ends that before leaves nothing.
-
-    Raises:
-        ValueError: if it cannot be made.
-    """
-    folder = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        folder.mkdir()
-    except OSError as error:
-        raise ValueError(f"{target} cannot be written ({error.strerror}); make {target.parent} writable") from error
-    try:
-        yield folder
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def copy_files(model: Model, folder: Path) -> None:

@@ -150,13 +150,11 @@ class PaperTrainer(nnUNetTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """The network: from the plan's arguments where the plan names this class, else from its topology alone."""
-        kwargs = configuration_manager.network_arch_init_kwargs
-        if pydoc.locate(configuration_manager.network_arch_class_name) is not cls.network_class:
-            kwargs = {**topology_kwargs(configuration_manager), **cls.missing_in_plans(configuration_manager)}
+        """The network of `network_arguments`."""
+        kwargs = cls.network_arguments(configuration_manager)
         network: nn.Module = get_network_from_plans(
-            f"{cls.network_class.__module__}.{cls.network_class.__qualname__}",
-            {**kwargs, **cls.network_options(configuration_manager)},
+            cls.network_path(),
+            kwargs,
             [key for key in configuration_manager.network_arch_init_kwargs_req_import if key in kwargs],
             num_input_channels,
             num_output_channels,
@@ -164,6 +162,22 @@ class PaperTrainer(nnUNetTrainer):
         )
         cls.freeze_unused(network)
         return network
+
+    @classmethod
+    def network_path(cls) -> str:
+        """Where the network's class is imported from."""
+        return f"{cls.network_class.__module__}.{cls.network_class.__qualname__}"
+
+    @classmethod
+    def network_arguments(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        """The plan's arguments where the plan names this network, else its topology; with those of the trainer's name.
+
+        Types are dotted paths, as in plans.
+        """
+        kwargs = configuration.network_arch_init_kwargs
+        if pydoc.locate(configuration.network_arch_class_name) is not cls.network_class:
+            kwargs = {**topology_kwargs(configuration), **cls.missing_in_plans(configuration)}
+        return {**kwargs, **cls.network_options(configuration)}
 
     @classmethod
     def freeze_unused(cls, network: nn.Module) -> None:

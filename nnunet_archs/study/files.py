@@ -1,5 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,3 +16,22 @@ def write_whole(file: Path, content: str) -> None:
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A folder that gets its name when all is in it; whatever ends that before leaves nothing.
+
+    Raises:
+        ValueError: if it cannot be made.
+    """
+    folder = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise ValueError(f"{target} cannot be written ({error.strerror}); make {target.parent} writable") from error
+    try:
+        yield folder
+        folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

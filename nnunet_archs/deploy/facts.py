@@ -1,0 +1,129 @@
+"""What inference needs to know beside the weights: the content of model.json."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from nnunet_archs.trainers.base import PaperTrainer
+
+from .trained import TrainedModel
+from .weights import INPUT, OUTPUT, Format, has_fusion
+
+# of model.json: raised when an older reader would read it wrongly
+FORMAT_VERSION = 1
+VERSIONS = ("nnunet-archs", "nnunetv2", "torch", "onnx", "onnxruntime", "safetensors")
+
+
+def model_facts(model: TrainedModel, written: Format) -> dict[str, Any]:
+    """The facts of a model whose weights are written in a format, as JSON takes them.
+
+    Raises:
+        ValueError: if its plans lack one of them.
+    """
+    try:
+        return {
+            "format_version": FORMAT_VERSION,
+            "dataset": model.plans.dataset_name,
+            "plans": model.plans.plans_name,
+            "configuration": model.configuration_name,
+            "previous_stage": model.configuration.previous_stage_name,
+            "trainer": model.trainer.__name__,
+            "network": network_facts(model, written),
+            "preprocessing": preprocessing_facts(model),
+            "sliding_window": sliding_window_facts(model),
+            "output": output_facts(model),
+            "versions": versions(),
+        }
+    except KeyError as error:
+        raise ValueError(
+            f"{model.source.folder}: its plans.json or dataset.json lacks {error}; it is of another version of "
+            "nnU-Net: plan and train with this one, or export with that one"
+        ) from error
+
+
+def network_facts(model: TrainedModel, written: Format) -> dict[str, Any]:
+    """The network's class, its arguments, and what goes in and comes out."""
+    plan = model.configuration
+    name, arguments = plan.network_arch_class_name, plan.network_arch_init_kwargs
+    if issubclass(model.trainer, PaperTrainer):
+        name, arguments = model.trainer.network_path(), model.trainer.network_arguments(plan)
+    batch, channels, *patch = model.input_shape
+    heads = model.labels.num_segmentation_heads
+    with torch.device("meta"):
+        network = model.build()
+    return {
+        "class": name,
+        "arguments": arguments,
+        "imported_arguments": [key for key in plan.network_arch_init_kwargs_req_import if key in arguments],
+        "input_channels": channels,
+        "num_classes": heads,
+        "fusion": written.fusion if has_fusion(network) else None,
+        "input": {"name": INPUT, "shape": [batch, channels, *patch], "type": "float32"},
+        "output": {"name": OUTPUT, "shape": [batch, heads, *patch], "type": "float32"},
+    }
+
+
+def preprocessing_facts(model: TrainedModel) -> dict[str, Any]:
+    """What is done to an image `(C, z, y, x)`, in the order of the keys."""
+    plan, intensities = model.configuration, model.plans.foreground_intensity_properties_per_channel
+    channels = model.source.dataset_json["channel_names"].values()
+    schemes = zip(channels, plan.normalization_schemes, plan.use_mask_for_norm, strict=True)
+    return {
+        "reader": model.plans.plans["image_reader_writer"],
+        "preprocessor": plan.preprocessor_name,
+        "transpose": model.plans.transpose_forward,
+        "crop_to_nonzero": True,
+        "normalization": [
+            {"channel": channel, "scheme": scheme, "inside_nonzero_only": masked, "intensities": intensities[str(i)]}
+            for i, (channel, scheme, masked) in enumerate(schemes)
+        ],
+        "spacing": plan.spacing,
+        "resampling": resampling_facts(model, "data"),
+    }
+
+
+def sliding_window_facts(model: TrainedModel) -> dict[str, Any]:
+    """How windows are laid, weighted and mirrored, as nnU-Net does by default."""
+    return {
+        "patch_size": model.configuration.patch_size,
+        "step": 0.5,
+        "mirroring_axes": model.mirroring_axes,
+        "gaussian": {"sigma": 0.125, "peak": 10},
+        "accumulated_in": "float16",
+    }
+
+
+def output_facts(model: TrainedModel) -> dict[str, Any]:
+    """What is done to the logits, in the order of the keys, and what they mean."""
+    dataset_json, labels = model.source.dataset_json, model.labels
+    return {
+        "resampling": resampling_facts(model, "probabilities"),
+        "activation": "sigmoid" if labels.has_regions else "softmax",
+        "labels": dataset_json["labels"],
+        "regions_class_order": dataset_json["regions_class_order"] if labels.has_regions else None,
+        "ignore_label": labels.ignore_label,
+        "transpose": model.plans.transpose_backward,
+        "file_ending": dataset_json["file_ending"],
+    }
+
+
+def resampling_facts(model: TrainedModel, what: str) -> dict[str, Any]:
+    """nnU-Net's function that resamples data or logits, and its arguments."""
+    plan = model.configuration.configuration
+    return {"function": plan[f"resampling_fn_{what}"], "arguments": plan[f"resampling_fn_{what}_kwargs"]}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the distributions that are installed, of those that matter."""
+    return {name: found for name in VERSIONS if (found := version_of(name))}
+
+
+def version_of(distribution: str) -> str | None:
+    """A distribution's version; None where it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,146 @@
+"""A network in three formats: ONNX, torch's exported program, and its state dict in safetensors.
+
+The first two hold the network's graph. In a graph the exact form of a `FusionConv` would be unrolled, chunk by chunk,
+so there it is the textbook's: the same function of the same weights.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch import Tensor, nn
+
+from nnunet_archs.networks.fusion import Fusion, FusionConv
+
+Run = Callable[[Tensor], Tensor]
+INPUT, OUTPUT = "image", "logits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """How weights are written, for an example of an input, and run again from a file and model.json's network."""
+
+    suffix: str
+    fusion: Fusion
+    needs: tuple[str, ...]
+    write: Callable[[nn.Module, Tensor], bytes]
+    load: Callable[[Path, Mapping[str, Any]], Run]
+
+    def check_installed(self) -> None:
+        """Check that the libraries are there.
+
+        Raises:
+            ValueError: if one is missing.
+        """
+        if missing := [name for name in self.needs if find_spec(name) is None]:
+            raise ValueError(f'{", ".join(missing)} not installed, needed here; pip install "nnunet-archs[export]"')
+
+
+def set_fusion(network: nn.Module, fusion: Fusion) -> None:
+    """Let all of a network's `FusionConv` compute in one of their two forms."""
+    for module in network.modules():
+        if isinstance(module, FusionConv):
+            module.fusion = fusion
+
+
+def has_fusion(network: nn.Module) -> bool:
+    """Whether a network has two forms."""
+    return any(isinstance(module, FusionConv) for module in network.modules())
+
+
+def write_onnx(network: nn.Module, example: Tensor) -> bytes:
+    """ONNX, its input and output named, of the example's shape."""
+    with quiet():
+        graph = torch.onnx.export(
+            trace(network, example), (example,), dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+        )
+    assert graph is not None
+    return graph.model_proto.SerializeToString()
+
+
+def load_onnx(file: Path, network: Mapping[str, Any]) -> Run:
+    """An ONNX file in onnxruntime, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run([OUTPUT], {INPUT: x.numpy()})[0])
+
+
+def write_program(network: nn.Module, example: Tensor) -> bytes:
+    """A program of `torch.export`, of the example's shape."""
+    content = io.BytesIO()
+    with quiet():
+        torch.export.save(trace(network, example), content)
+    return content.getvalue()
+
+
+def load_program(file: Path, network: Mapping[str, Any]) -> Run:
+    """A program of `torch.export`."""
+    with quiet():
+        return torch.export.load(file).module()
+
+
+def write_safetensors(network: nn.Module, example: Tensor) -> bytes:
+    """The state dict, without any code."""
+    from safetensors.torch import save
+
+    # nnU-Net's own networks have tensors under two names, which safetensors does not take
+    weights = network.state_dict().items()
+    return save({name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights})
+
+
+def load_safetensors(file: Path, network: Mapping[str, Any]) -> Run:
+    """The network that model.json describes, with a file's state dict."""
+    from safetensors.torch import load_file
+
+    built = get_network_from_plans(
+        network["class"],
+        network["arguments"],
+        network["imported_arguments"],
+        network["input_channels"],
+        network["num_classes"],
+        deep_supervision=False,
+    )
+    built.load_state_dict(load_file(file))
+    return built.eval().requires_grad_(False)
+
+
+def trace(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    """A network's graph."""
+    return torch.export.export(network, (example,), strict=False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow what torch's exporters say of their own insides."""
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+FORMATS = {
+    "onnx": Format(
+        suffix=".onnx",
+        fusion="textbook",
+        needs=("onnx", "onnxscript", "onnxruntime"),
+        write=write_onnx,
+        load=load_onnx,
+    ),
+    "safetensors": Format(
+        suffix=".safetensors",
+        fusion="exact",
+        needs=("safetensors",),
+        write=write_safetensors,
+        load=load_safetensors,
+    ),
+    "torch": Format(suffix=".pt2", fusion="textbook", needs=(), write=write_program, load=load_program),
+}

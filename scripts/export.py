@@ -1,0 +1,39 @@
+"""Export a trained network with all that inference needs, for ONNX Runtime, safetensors or torch alone.
+
+The folder holds model.json, nnU-Net's plans and dataset, and a weights file a fold, compared with its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from nnunet_archs.deploy.export import export
+from nnunet_archs.deploy.weights import FORMATS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the subcommand."""
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL_FOLDER", help="nnUNet_results/<Dataset>/<Trainer>__<Plans>__<configuration>"
+    )
+    parser.add_argument("--to", choices=FORMATS, required=True, help="the weights' format")
+    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="default: all, and each has to be finished")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="default: a folder of the model's and the format's name, here"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the folder; print for each fold how far it is from its checkpoint."""
+    output = args.output or Path(f"{Path(os.path.abspath(args.model)).name}_{args.to}")
+    weights = export(args.model, args.to, args.folds, output)["weights"]
+    for fold, written in weights["folds"].items():
+        difference, logit = written["largest_difference"], written["largest_logit"]
+        print(
+            f"fold {fold}: {written['file']} differs from the checkpoint by {difference:.1e} at most (logits up to "
+            f"{logit:.1f}), on {weights['compared_on']}"
+        )
+    print(f"{output}: {args.model.name} for {args.to}")
+    return 0

@@ -22,6 +22,8 @@ from torch import Tensor
 from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.study.commands import SEARCH
 
+from .check import read_voxels
+
 # step size and mirroring, the best first, each faster than the one before
 CHOICES = ((0.5, True), (0.75, True), (0.5, False), (0.75, False), (1.0, False))
 RESERVE = 0.3  # share of a time limit for what comes after the networks: resampling, postprocessing, writing
@@ -116,7 +118,7 @@ def segment(
                 folder_with_segs_from_prev_stage=stage["previous"] and str(Path(folder, stage["previous"])),
             )
         result = finish(predictor, model, models, Path(folder), ending)
-        label_map = SimpleITK.ReadImage(str(result))
+        label_map = SimpleITK.GetImageFromArray(read_voxels(result))
     label_map.CopyInformation(SimpleITK.ReadImage(str(images[0])))
     return label_map
 

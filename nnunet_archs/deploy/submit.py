@@ -240,9 +240,7 @@ def keep_to_request(
     }
     file, content = output / REQUEST, json.dumps(request, indent=1) + "\n"
     if file.exists() and file.read_text() != content:
-        raise ValueError(
-            f"{output} has predictions of other models or images ({REQUEST}); give another -o or remove it"
-        )
+        raise ValueError(f"{output} is of other models, images or options ({REQUEST}); give another -o, or remove it")
     write_whole(file, content)
 
 

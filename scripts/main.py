@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "doctor": "Check the installation: a line each, ok or what to do.",
     "plan": "Plan for the networks of trainers: patches and batches that fit a GPU, or widths that match other plans.",
     "study": "Train, measure and compare networks, from one file: run, look, judge.",
+    "submit": "Predict test images, check and zip the result for a challenge; or make a container of the models.",
     "prune": "Cut a level out of a trained UNet#, UNet++, V-Net# or V-Net++, and measure every level.",
     "export": "Export a trained network with all that inference needs, for ONNX Runtime, safetensors or torch alone.",
     "fidelity": "Print docs/fidelity.md: what papers state, what is built, what their released code does otherwise.",

@@ -1,1 +1,1 @@
-"""Trained models on their way out: what is in them, and the network alone in formats that others read."""
+"""Trained models on their way out: the network in formats that others read, a checked submission, a container."""

@@ -1,0 +1,233 @@
+"""A folder that builds into an offline container of the kind that grand-challenge.org runs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import platform
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
+
+import nnunetv2
+from jinja2 import Environment
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import nnunet_archs
+from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
+
+from .check import WITHOUT_GEOMETRY
+from .submit import Selection
+
+OURS = "nnunet-archs"
+ELSEWHERE = ("trainers", "plans", "scripts")  # packages of ours that an editable installation has in other folders
+NAMES = {"run.sh": "test.sh"}  # of the templates, where the file is called otherwise
+EXECUTABLE = (".sh",)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the container reads and writes, and how long it may take."""
+
+    inputs: list[str]  # a socket's slug for every channel
+    output: str
+    step_size: float
+    mirroring: bool
+    time_limit: float | None  # in seconds; it decides on step size and mirroring
+
+
+def build_container(folder: Path, selection: Selection, settings: Settings) -> None:
+    """Write the folder, whole or not at all.
+
+    Raises:
+        ValueError: if it is there, or the container would not run.
+    """
+    check_settings(selection, settings)
+    if folder.exists():
+        raise ValueError(f"--container {folder} exists; give another folder, or remove it")
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        wheel = write_wheel(unfinished)
+        (unfinished / "requirements.txt").write_text("\n".join([f"./{wheel}", *pins()]) + "\n")
+        (unfinished / "settings.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
+        values = {"python": python_version(), "wheel": wheel, "name": image_name(folder), **asdict(settings)}
+        write_templates(unfinished, values)
+        write_example_input(unfinished / "test" / "input", settings)
+        write_models(unfinished / "model.tar.gz", selection)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def check_settings(selection: Selection, settings: Settings) -> None:
+    """Check that the models can run in a container with these sockets.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+    dataset_json = selection.members[0].dataset_json
+    channels = list(dataset_json["channel_names"].values())
+    n_files = 1 if dataset_json["file_ending"] in WITHOUT_GEOMETRY else len(channels)
+    if len(settings.inputs) != n_files:
+        raise ValueError(
+            f"--input-socket names {len(settings.inputs)}, and a case has {n_files} images ({', '.join(channels)}); "
+            "name the socket of each, in this order"
+        )
+    for slug in (*settings.inputs, settings.output):
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
+            raise ValueError(f"{slug} is no socket's slug; give what the challenge calls it in its web address")
+    for stage in selection.stages:
+        if not is_in_container(stage.trainer):
+            raise ValueError(
+                f"{stage.trainer} is neither ours nor nnU-Net's, and the container has no other trainers; "
+                "put its module into a package of your own that inherits from one of these"
+            )
+
+
+def is_in_container(trainer: str) -> bool:
+    """Whether a trainer is ours or nnU-Net's own."""
+    try:
+        trainer_class(trainer)
+    except UnknownTrainer:
+        folder = Path(nnunetv2.__path__[0])
+        searched = str(folder / "training" / "nnUNetTrainer"), trainer, "nnunetv2.training.nnUNetTrainer", str(folder)
+        return recursive_find_python_class(*searched) is not None
+    return True
+
+
+def write_wheel(folder: Path) -> str:
+    """Pack this package, as it is installed here, into a wheel; its file name.
+
+    From the installed files: no build, no network, and the same whether it is installed editable or not.
+    """
+    installed = distribution(OURS)
+    stem = f"nnunet_archs-{installed.version}"
+    files = {name: file.read_bytes() for name, file in sorted(package_files().items())}
+    metadata = {
+        "METADATA": installed.read_text("METADATA"),
+        "entry_points.txt": installed.read_text("entry_points.txt"),
+    }
+    metadata["WHEEL"] = f"Wheel-Version: 1.0\nGenerator: {OURS}\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files |= {f"{stem}.dist-info/{name}": (text or "").encode() for name, text in metadata.items()}
+    record = [f"{name},sha256={digest(content)},{len(content)}" for name, content in files.items()]
+    record.append(f"{stem}.dist-info/RECORD,,")
+    name = f"{stem}-py3-none-any.whl"
+    with ZipFile(folder / name, "w", ZIP_DEFLATED) as wheel:
+        for member, content in files.items():
+            wheel.writestr(member, content)
+        wheel.writestr(f"{stem}.dist-info/RECORD", "\n".join(record) + "\n")
+    return name
+
+
+def package_files() -> dict[str, Path]:
+    """The files of this package, by their names in a wheel."""
+    folders = {"nnunet_archs": Path(nnunet_archs.__path__[0])}
+    for name in ELSEWHERE:
+        spec = find_spec(f"nnunet_archs.{name}")
+        assert spec is not None
+        assert spec.submodule_search_locations
+        folders[f"nnunet_archs/{name}"] = Path(spec.submodule_search_locations[0])
+    return {
+        f"{name}/{file.relative_to(folder).as_posix()}": file
+        for name, folder in folders.items()
+        for file in folder.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+
+
+def digest(content: bytes) -> str:
+    """A file's SHA-256, as a wheel's RECORD has it."""
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def pins() -> list[str]:
+    """Everything that this package needs, and what that needs, at the installed versions."""
+    found: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    todo = [(OURS, "")]
+    while todo:
+        package, extra = todo.pop()
+        for requirement in requirements(package, extra):
+            name = canonicalize_name(requirement.name)
+            new = {(name, extra) for extra in ("", *requirement.extras)} - seen
+            try:
+                found[name] = Version(version(name)).public  # PyPI has no local versions, as +cpu
+            except PackageNotFoundError:  # of another platform's, or left out by who installed the others
+                continue
+            seen |= new
+            todo += new
+    return sorted(f"{name}=={number}" for name, number in found.items())
+
+
+def requirements(package: str, extra: str) -> Iterator[Requirement]:
+    """What an installed package needs here, with an extra of it or none."""
+    for requirement in map(Requirement, distribution(package).requires or ()):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            yield requirement
+
+
+def write_templates(folder: Path, values: dict[str, Any]) -> None:
+    """Write the files that are the same for every model but for a few values."""
+    jinja = Environment(keep_trailing_newline=True, autoescape=False)
+    for template in sorted(Path(__file__).with_name("container-template").iterdir()):
+        if template.is_file():
+            file = folder / NAMES.get(template.name, template.name)
+            file.write_text(jinja.from_string(template.read_text()).render(values))
+            file.chmod(0o755 if file.suffix in EXECUTABLE else 0o644)
+
+
+def write_example_input(folder: Path, settings: Settings) -> None:
+    """Write inputs.json, and a folder for the image of every socket."""
+    sockets = [
+        {"slug": slug, "kind": "Image", "super_kind": "Image", "relative_path": f"images/{slug}"}
+        for slug in settings.inputs
+    ]
+    for socket in sockets:
+        (folder / socket["relative_path"]).mkdir(parents=True)
+    (folder / "inputs.json").write_text(json.dumps([{"socket": socket} for socket in sockets], indent=1) + "\n")
+
+
+def write_models(archive: Path, selection: Selection) -> None:
+    """Write what nnU-Net predicts with, and model.json, which says how it goes together."""
+    stages = [
+        {"name": stage.name, "folds": [int(fold) if fold.isdecimal() else fold for fold in stage.folds]}
+        | {"previous": previous.name if (previous := stage.previous()) else None}
+        for stage in selection.stages
+    ]
+    postprocessing = selection.postprocessing.name if selection.postprocessing else None
+    averaged = [member.name for member in selection.members]
+    description = archive.with_name("model.json")
+    description.write_text(
+        json.dumps({"stages": stages, "averaged": averaged, "postprocessing": postprocessing}, indent=1) + "\n"
+    )
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(description, description.name)
+        if selection.postprocessing:
+            tar.add(selection.postprocessing, postprocessing)
+        for stage in selection.stages:
+            for file in (stage.folder / "plans.json", stage.folder / "dataset.json", *stage.checkpoints):
+                tar.add(file, f"{stage.name}/{file.relative_to(stage.folder).as_posix()}")
+    description.unlink()
+
+
+def python_version() -> str:
+    """This Python's version, as its container image has it."""
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+def image_name(folder: Path) -> str:
+    """A name that Docker takes, after the folder."""
+    return re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "algorithm"

@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "plan": "Plan for the networks of trainers: patches and batches that fit a GPU, or widths that match other plans.",
     "study": "Train, measure and compare networks, from one file: run, look, judge.",
     "submit": "Predict test images, check and zip the result for a challenge; or make a container of the models.",
+    "info": "Tell what is in a trained model's folder, what inference costs, and whether it can run here.",
     "prune": "Cut a level out of a trained UNet#, UNet++, V-Net# or V-Net++, and measure every level.",
     "export": "Export a trained network with all that inference needs, for ONNX Runtime, safetensors or torch alone.",
     "fidelity": "Print docs/fidelity.md: what papers state, what is built, what their released code does otherwise.",

@@ -44,12 +44,17 @@ def model_facts(model: TrainedModel, written: Format) -> dict[str, Any]:
         ) from error
 
 
+def network_call(model: TrainedModel) -> tuple[str, dict[str, Any]]:
+    """The network's class, as a dotted path, and its arguments, as in plans."""
+    if issubclass(model.trainer, PaperTrainer):
+        return model.trainer.network_path(), model.trainer.network_arguments(model.configuration)
+    return model.configuration.network_arch_class_name, model.configuration.network_arch_init_kwargs
+
+
 def network_facts(model: TrainedModel, written: Format) -> dict[str, Any]:
     """The network's class, its arguments, and what goes in and comes out."""
-    plan = model.configuration
-    name, arguments = plan.network_arch_class_name, plan.network_arch_init_kwargs
-    if issubclass(model.trainer, PaperTrainer):
-        name, arguments = model.trainer.network_path(), model.trainer.network_arguments(plan)
+    name, arguments = network_call(model)
+    imported = model.configuration.network_arch_init_kwargs_req_import
     batch, channels, *patch = model.input_shape
     heads = model.labels.num_segmentation_heads
     with torch.device("meta"):
@@ -57,7 +62,7 @@ def network_facts(model: TrainedModel, written: Format) -> dict[str, Any]:
     return {
         "class": name,
         "arguments": arguments,
-        "imported_arguments": [key for key in plan.network_arch_init_kwargs_req_import if key in arguments],
+        "imported_arguments": [key for key in imported if key in arguments],
         "input_channels": channels,
         "num_classes": heads,
         "fusion": written.fusion if has_fusion(network) else None,

@@ -211,7 +211,7 @@ class TestInUse:
         assert losses[-1] < 0.35 * losses[0]
 
     def test_compiles_without_graph_breaks(self, network):
-        net, x = build(network, "3d", supervision="paper", deep_supervision=True)
+        net, x = build(network, "3d-2-stages", supervision="paper", deep_supervision=True)
         torch._dynamo.reset()
         compiled = torch.compile(net, backend="eager", fullgraph=True)
         # the batch of nnU-Net's prediction, and its switching of the supervision

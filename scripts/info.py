@@ -1,0 +1,83 @@
+"""Tell what is in a trained model's folder, what inference costs, and whether it can run here.
+
+Exit code 1 where it cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nnunet_archs.deploy.info import inspect_folder
+
+from .list import aligned
+
+MIB = 2**20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the subcommand."""
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL_FOLDER", help="nnUNet_results/<Dataset>/<Trainer>__<Plans>__<configuration>"
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="voxels at the plan's spacing, for which inference is timed; default: the plan's median, not timed",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON in place of text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is known; 1 where something keeps it from running here."""
+    facts = inspect_folder(args.model, args.image_size)
+    print(json.dumps(facts, indent=2) if args.json else "\n".join(aligned(list(lines(facts)))))
+    return int(bool(facts["problems"]))
+
+
+def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The facts in two columns."""
+    yield "folder", facts["folder"]
+    yield "data set", f"{facts['dataset']}; {', '.join(facts['channels'])}; {', '.join(facts['labels'])}"
+    if "trainer" in facts:
+        yield from trainer_lines(facts)
+    for fold, known in facts["folds"].items():
+        epochs = "no checkpoint" if known["epochs"] is None else f"{known['epochs']} epochs"
+        dice = "not validated" if known["dice"] is None else f"validation Dice {known['dice']:.4f}"
+        yield f"fold {fold}", f"{'finished' if known['finished'] else 'not finished'}, {epochs}, {dice}"
+    if "inference" in facts:
+        yield from inference_lines(facts["inference"])
+    yield "trained with", described(facts["trained_with"]) or "not recorded"
+    yield "installed", described(facts["installed"])
+    for problem in facts["problems"] or ["yes"]:
+        yield "runs here", f"no: {problem}" if facts["problems"] else problem
+
+
+def trainer_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The trainer with its options, and the plan."""
+    yield "trainer", f"{facts['trainer']}, of {facts['from']}"
+    for word, meaning in facts["options"].items():
+        yield f"  _{word}", meaning
+    patch, spacing = ("x".join(map(str, facts[key])) for key in ("patch_size", "spacing"))
+    plan = f"patch {patch}, batch {facts['batch_size']}, spacing {spacing} mm"
+    yield "plans", f"{facts['plans']}, {facts['configuration']}: {plan}"
+    yield "network", facts["network"]
+
+
+def inference_lines(cost: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What predicting an image takes."""
+    size = "x".join(map(str, cost["image_size"]))
+    work = f"{cost['forward_passes']} passes, {cost['multiply_adds'] / 1e9:,.1f} G multiply-adds"
+    yield "parameters", f"{cost['parameters']:,}"
+    seconds = "" if cost["seconds"] is None else f", {cost['seconds']:.1f} s ({cost['device']})"
+    yield size, f"{work}, {cost['bytes'] / MIB:,.0f} MiB{seconds}; a fold, with mirroring"
+
+
+def described(versions: dict[str, str]) -> str:
+    """Names and versions in a row."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import NAME, save_model
+
+from nnunet_archs.deploy import info as informing
+from nnunet_archs.discovery import discovery_folder
+from nnunet_archs.scripts.main import main
+
+CHECKPOINT = "fold_0/checkpoint_final.pth"
+
+
+@pytest.fixture(autouse=True)
+def _trainers_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", discovery_folder())
+
+
+def info(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    capsys.readouterr()
+    assert main(["info", str(folder), *arguments]) == code
+    return capsys.readouterr().out
+
+
+def info_json(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
+    return json.loads(info(folder, capsys, "--json", *arguments, code=code))
+
+
+def test_all_of_a_finished_model(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_model(folds=(0, 1))
+    (folder / "fold_0" / "validation").mkdir()
+    (folder / "fold_0" / "validation" / "summary.json").write_text('{"foreground_mean": {"Dice": 0.75}}')
+    (folder / "fold_0" / "debug.json").write_text('{"torch_version": "2.4.0", "cudnn_version": "None"}')
+    printed = info(folder, capsys)
+    for words in (
+        f"{NAME}, of nnunet-archs",
+        "_5epochs    train for 5 epochs",
+        "HandMadePlans, tiny: patch 32x24, batch 2, spacing 1.0x1.0 mm",
+        "nnunet_archs.networks.unet_sharp.UNetSharp",
+        "finished, 1 epochs, validation Dice 0.7500",
+        "finished, 1 epochs, not validated",
+        "torch_version 2.4.0",
+        "10x40x30",
+        "runs here     yes",
+    ):
+        assert words in printed
+
+
+def test_cost_of_inference(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_model("UNetTrainer", 3)
+    patch = [8, 16, 16]
+    one = info_json(folder, capsys, "--image-size", *map(str, patch))["inference"]
+    assert one["forward_passes"] == 8  # one window, mirrored along three axes
+    network = torch.load(folder / CHECKPOINT, weights_only=False)["network_weights"]
+    assert one["parameters"] == sum(weight.numel() for weight in network.values())
+    assert one["bytes"] > 4 * one["parameters"]
+    assert one["seconds"] > 0
+    longer = info_json(folder, capsys, "--image-size", "8", "16", "32")["inference"]
+    assert longer["forward_passes"] == 24
+    assert longer["multiply_adds"] == 3 * one["multiply_adds"]
+    by_default = info_json(folder, capsys)["inference"]
+    assert by_default["image_size"] == [10, 40, 30]
+    assert by_default["seconds"] is None
+
+
+def test_slices_of_a_2d_network(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_model("UNetTrainer_NoMirroring")
+    assert info_json(folder, capsys, "--image-size", "7", "5", "5")["inference"]["forward_passes"] == 7
+
+
+def test_fold_in_training(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_model(folds=(0, 1))
+    (folder / "fold_0" / "checkpoint_final.pth").rename(folder / "fold_0" / "checkpoint_latest.pth")
+    (folder / "fold_3").mkdir()
+    facts = info_json(folder, capsys)
+    assert [(fold, known["finished"], known["epochs"]) for fold, known in facts["folds"].items()] == [
+        ("0", False, 1),
+        ("1", True, 1),
+        ("3", False, None),
+    ]
+    (folder / "fold_1" / "checkpoint_final.pth").unlink()
+    (problem,) = info_json(folder, capsys, code=1)["problems"]
+    assert "no fold is finished" in problem
+
+
+def test_what_keeps_it_from_running(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_model(folds=(0, 1))
+
+    def problem() -> str:
+        (found,) = info_json(folder, capsys, code=1)["problems"]
+        assert f"no: {found}" in info(folder, capsys, code=1)
+        return str(found)
+
+    monkeypatch.delenv("nnUNet_extTrainer")
+    assert f"nnU-Net does not find {NAME}" in problem()
+    monkeypatch.setenv("nnUNet_extTrainer", discovery_folder())
+    monkeypatch.setattr(informing, "version_of", lambda name: "2.5")
+    assert "nnunetv2 2.5 does not fit" in problem()
+    monkeypatch.undo()
+    monkeypatch.setenv("nnUNet_extTrainer", discovery_folder())
+    content = (folder / CHECKPOINT).read_bytes()
+    (folder / CHECKPOINT).write_bytes(content[:-1000])
+    assert "cannot be read as a checkpoint" in problem()
+    (folder / CHECKPOINT).write_bytes(content)
+    plans = (folder / "plans.json").read_text()
+    (folder / "plans.json").write_text(plans.replace("[4, 8, 8]", "[4, 8, 9]"))
+    problems = info_json(folder, capsys, code=1)["problems"]
+    assert [problem.split(" beside")[0] for problem in problems] == [
+        f"fold {fold} does not fit plans.json" for fold in (0, 1)
+    ]
+
+
+def test_plans_of_another_version(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_model()
+    plans = json.loads((folder / "plans.json").read_text())
+    del plans["original_median_shape_after_transp"]
+    (folder / "plans.json").write_text(json.dumps(plans))
+    printed = info(folder, capsys, code=1)
+    assert "no: plans.json lacks 'original_median_shape_after_transp'" in printed
+    assert NAME in printed
+
+
+def test_trainer_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_model()
+    checkpoint = torch.load(folder / CHECKPOINT, weights_only=False)
+    torch.save(checkpoint | {"trainer_name": "TheirTrainer"}, folder / CHECKPOINT)
+    printed = info(folder, capsys, code=1)
+    assert "no: TheirTrainer, the trainer of this model, is not installed here" in printed
+    assert "fold 0" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["not/there"], "not/there is not a trained model's folder"), ([".", "--image-size", "0", "1", "1"], "0 1 1")],
+)
+def test_refusals(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line

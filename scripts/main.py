@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "make room, and run this again" if full else "put that right, and run this again"
-        print(f"nnunet-archs: error: {error}; {what}", file=sys.stderr)
+        remedy = "the disk is full: make room, and run this again" if full else "put that right, and run this again"
+        print(f"nnunet-archs: error: {error}; {remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("nnunet-archs: interrupted", file=sys.stderr)

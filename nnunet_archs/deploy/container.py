@@ -117,7 +117,8 @@ def write_wheel(folder: Path) -> str:
     stem = f"nnunet_archs-{installed.version}"
     files = {name: file.read_bytes() for name, file in sorted(package_files().items())}
     metadata = {
-        "METADATA": installed.read_text("METADATA"),
+        # what is found first may be the egg-info of a checkout, where it has another name
+        "METADATA": installed.read_text("METADATA") or installed.read_text("PKG-INFO"),
         "entry_points.txt": installed.read_text("entry_points.txt"),
     }
     metadata["WHEEL"] = f"Wheel-Version: 1.0\nGenerator: {OURS}\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

@@ -72,7 +72,7 @@ def model(configuration: str = "2d", trainer: str = "nnUNetTrainer", labels: dic
     folder = Path("nnUNet_results", DATASET, f"{trainer}__nnUNetPlans__{configuration}")
     for fold in range(5):
         (folder / f"fold_{fold}" / "validation").mkdir(parents=True)
-        (folder / f"fold_{fold}" / "validation" / "summary.json").touch()
+        (folder / f"fold_{fold}" / "validation" / "summary.json").write_text("{}")
         (folder / f"fold_{fold}" / "validation" / "x.nii.gz").touch()
         with ZipFile(folder / f"fold_{fold}" / "checkpoint_final.pth", "w") as archive:
             archive.writestr("weights", "0" * 1000)

@@ -13,6 +13,7 @@ from nnunet_archs.scripts import demo, pipeline
 from nnunet_archs.scripts.phantom import write_phantom
 from nnunet_archs.scripts.report import format_dice, mean_dice
 from nnunet_archs.scripts.steps import Step, StepError, run_step
+from nnunet_archs.study.commands import SEARCH
 from nnunet_archs.study.examples import label_names
 
 
@@ -108,10 +109,10 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
 def test_environment_is_below_the_output_folder(tmp_path, monkeypatch):
     results = pipeline.FOLDERS[2]
     monkeypatch.setenv(results, "/elsewhere")
-    monkeypatch.setenv(pipeline.SEARCH, "/mine")
+    monkeypatch.setenv(SEARCH, "/mine")
     environment = pipeline.make_environment(make_run(tmp_path))
     assert environment[results] == str(tmp_path / results)
-    assert environment[pipeline.SEARCH].split(os.pathsep)[1:] == ["/mine"]
+    assert environment[SEARCH].split(os.pathsep)[1:] == ["/mine"]
     assert os.environ[results] == "/elsewhere"
 
 

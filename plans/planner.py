@@ -16,6 +16,7 @@ from io import StringIO
 from math import ceil, prod
 from typing import Any, ClassVar
 
+import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
     nnUNetPlannerResEncL,
@@ -283,9 +284,10 @@ class BaselinePlanner(NetworkPlanner):
 
     @override
     def excess(self, planned: dict[str, Any], input_channels: int, output_channels: int) -> float:
-        estimate: float = ExperimentPlanner.static_estimate_VRAM_usage(
-            planned["patch_size"], input_channels, output_channels, *planned["architecture"].values()
-        )
+        with torch.device("meta"):  # the estimate is counted, and filling weights took most of the time
+            estimate: float = ExperimentPlanner.static_estimate_VRAM_usage(
+                planned["patch_size"], input_channels, output_channels, *planned["architecture"].values()
+            )
         return estimate / self.threshold(len(planned["patch_size"]))
 
     @override

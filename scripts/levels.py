@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from nnunet_archs.networks.unet_sharp import GridNetwork
 
-from .trained_model import Model
+from .prunable import PrunableModel
 from .validation import CaseDice, Validation, case_dice, load_case, mean_foreground
 
 REPEATS = 5  # timed forward passes of each level
 
 
-def measure(model: Model, level: int, validation: Validation, device: torch.device) -> dict[str, Any]:
+def measure(model: PrunableModel, level: int, validation: Validation, device: torch.device) -> dict[str, Any]:
     """Dice, parameters and time of every level."""
     networks = levels_of(model, model.load(next(iter(validation.cases))), device)
     parameters = {known: count_parameters(network) for known, network in networks.items()}
@@ -67,7 +67,7 @@ def dice_fields(dice: Mapping[str, CaseDice], whole: Mapping[str, CaseDice]) -> 
     }
 
 
-def levels_of(model: Model, checkpoint: Mapping[str, Any], device: torch.device) -> dict[int, GridNetwork]:
+def levels_of(model: PrunableModel, checkpoint: Mapping[str, Any], device: torch.device) -> dict[int, GridNetwork]:
     """A fold's network at every level, from its checkpoint."""
     return {level: model.at_level(checkpoint, level).to(device) for level in model.levels}
 
@@ -96,7 +96,7 @@ def time_levels(networks: Mapping[int, GridNetwork], size: Sequence[int], device
     return {level: median(times[1:]) for level, times in seconds.items()}
 
 
-def validate(model: Model, validation: Validation, device: torch.device) -> dict[int, dict[str, CaseDice]]:
+def validate(model: PrunableModel, validation: Validation, device: torch.device) -> dict[int, dict[str, CaseDice]]:
     """Dice of every case and label at every level, each fold's on the cases that it was not trained on."""
     dice: dict[int, dict[str, CaseDice]] = {level: {} for level in model.levels}
     total = len(dice) * sum(map(len, validation.cases.values()))
@@ -117,7 +117,7 @@ def validate(model: Model, validation: Validation, device: torch.device) -> dict
     return dice
 
 
-def new_predictors(model: Model, fold: str, device: torch.device) -> dict[int, nnUNetPredictor]:
+def new_predictors(model: PrunableModel, fold: str, device: torch.device) -> dict[int, nnUNetPredictor]:
     """nnU-Net's predictor for every level of a fold, set as in its own validation."""
     checkpoint = model.load(fold)
     axes = checkpoint.get("inference_allowed_mirroring_axes")

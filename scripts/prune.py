@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
+from nnunet_archs.deploy.trained import FILES, FINAL
 from nnunet_archs.study.files import atomic_folder
 
 from .levels import markdown, measure, table
-from .trained_model import FILES, FINAL, Model, open_model, pruned_name
+from .prunable import PrunableModel, open_prunable, pruned_name
 from .validation import find_validation
 
 
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the pruned model's folder beside the whole one, with the measurements of all levels."""
-    model = open_model(args.model)
+    model = open_prunable(args.model)
     check_level(model, args.level)
     name = pruned_name(model.trainer, args.level)
     target = model.folder.with_name("__".join([name, *model.folder.name.split("__")[1:]]))
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_level(model: Model, level: int) -> None:
+def check_level(model: PrunableModel, level: int) -> None:
     """Check that a level can be cut out of a model.
 
     Raises:
@@ -85,14 +86,14 @@ def choose_device(name: str | None) -> torch.device:
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def copy_files(model: Model, folder: Path) -> None:
+def copy_files(model: PrunableModel, folder: Path) -> None:
     """Copy what nnU-Net keeps beside the folds."""
     for file in (*FILES, "dataset_fingerprint.json"):
         if (model.folder / file).is_file():
             shutil.copyfile(model.folder / file, folder / file)
 
 
-def write_pruned(model: Model, fold: str, level: int, folder: Path) -> None:
+def write_pruned(model: PrunableModel, fold: str, level: int, folder: Path) -> None:
     """Write a fold's checkpoint with the weights of a level alone."""
     checkpoint = model.load(fold)
     network = model.at_level(checkpoint, level)

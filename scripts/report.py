@@ -8,10 +8,9 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 
-from nnunet_archs.study.examples import label_names
-from nnunet_archs.study.images import read_image, reader_for
+from nnunet_archs.study.examples import draw_files
+from nnunet_archs.study.images import reader_for
 
-from .overlay import Row, draw_overlay
 from .pipeline import Run
 
 LabelEntries = Mapping[str, int | list[int]]  # of a dataset.json: a label, or the labels of a region
@@ -19,7 +18,7 @@ CaseDice = dict[int | tuple[int, ...], float]  # by label or region
 
 
 def report(run: Run, seconds: Mapping[str, float | None]) -> None:
-    """Print the Dice table, the seconds of each step and the paths of the pictures; draw the overlay."""
+    """Print the Dice table, the seconds of each step and the paths of the pictures; draw the overlays."""
     summary = load_summary_json(str(run.predictions / "summary.json"))
     dataset_json = load_json(str(run.raw / "dataset.json"))
     ending = dataset_json["file_ending"]
@@ -35,9 +34,8 @@ def report(run: Run, seconds: Mapping[str, float | None]) -> None:
     for step, duration in seconds.items():
         print(f"  {step:<20}{'was there' if duration is None else f'{duration:7.0f} s'}")
     print(f"  {'together':<20}{sum(filter(None, seconds.values())):7.0f} s\n")
-    overlay = run.output / "overlays" / f"{run.name}.png"
-    draw_extremes(run, cases, dataset_json, overlay)
-    print(f"overlay of the worst and the best case: {overlay}")
+    for which, overlay in draw_extremes(run, cases, dataset_json).items():
+        print(f"overlay of the {which} case: {overlay}")
     print(f"nnU-Net's progress plot: {run.results / 'progress.png'}")
 
 
@@ -61,25 +59,19 @@ def mean_dice(dice: CaseDice) -> float:
     return float(np.mean(present)) if present else float("nan")
 
 
-def draw_extremes(run: Run, cases: Mapping[str, CaseDice], dataset_json: Mapping[str, Any], path: Path) -> None:
+def draw_extremes(run: Run, cases: Mapping[str, CaseDice], dataset_json: Mapping[str, Any]) -> dict[str, Path]:
     """Draw the worst and the best held-out case, by mean foreground Dice (cases without any count as worst)."""
     ranked = sorted(cases, key=lambda case: np.nan_to_num(mean_dice(cases[case]), nan=-1.0))
-    rows = [
-        _make_row(run, case, dataset_json, f"{which}: {case}, Dice {_format(mean_dice(cases[case]))}")
-        for which, case in (("worst", ranked[0]), ("best", ranked[-1]))
-    ]
-    draw_overlay(rows, label_names(dataset_json["labels"]), path)
-
-
-def _make_row(run: Run, case: str, dataset_json: Mapping[str, Any], title: str) -> Row:
-    """Read a case: of its channels, the first."""
-    ending = dataset_json["file_ending"]
-    file = run.raw / "imagesTs" / f"{case}_0000{ending}"
-    reader = reader_for(dataset_json, file)
-    image, spacing = read_image(reader, [file])
-    truth, _ = read_image(reader, [run.raw / "labelsTs" / f"{case}{ending}"])
-    prediction, _ = read_image(reader, [run.predictions / f"{case}{ending}"])
-    return Row(title, image[0], truth[0].astype(int), prediction[0].astype(int), spacing)
+    ending, folder = dataset_json["file_ending"], run.output / "overlays"
+    folder.mkdir(exist_ok=True)
+    drawn = {}
+    for which, case in (("worst", ranked[0]), ("best", ranked[-1])):
+        image, truth = run.raw / "imagesTs" / f"{case}_0000{ending}", run.raw / "labelsTs" / f"{case}{ending}"
+        prediction = {f"{which}: {case}, Dice {_format(mean_dice(cases[case]))}": run.predictions / f"{case}{ending}"}
+        drawn[which] = folder / f"{run.name}_{which}.png"
+        reader = reader_for(dataset_json, image)
+        drawn[which].write_bytes(draw_files(reader, [image], truth, prediction, dataset_json["labels"]))
+    return drawn
 
 
 def _format(dice: float) -> str:

@@ -18,7 +18,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nn
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from torch import Tensor
 
-from .trained_model import Model
+from .prunable import PrunableModel
 
 Label = int | tuple[int, ...]
 CaseDice = dict[Label, float]
@@ -33,7 +33,7 @@ class Validation:
     cases: dict[str, list[str]]
 
 
-def find_validation(model: Model) -> Validation:
+def find_validation(model: PrunableModel) -> Validation:
     """The cases that a model's folds were validated on.
 
     Raises:
@@ -59,7 +59,7 @@ def find_validation(model: Model) -> Validation:
     return Validation(dataset, truth, cases)
 
 
-def validation_cases(model: Model, splits_file: Path) -> dict[str, list[str]]:
+def validation_cases(model: PrunableModel, splits_file: Path) -> dict[str, list[str]]:
     """The validation cases of every fold; "all" has none that it did not train on.
 
     Raises:
@@ -76,7 +76,7 @@ def validation_cases(model: Model, splits_file: Path) -> dict[str, list[str]]:
     return {fold: splits[int(fold)]["val"] for fold in folds}
 
 
-def previous_stage(model: Model) -> Path | None:
+def previous_stage(model: PrunableModel) -> Path | None:
     """The folder of a cascade's first predictions, which the second stage sees."""
     previous = model.configuration.previous_stage_name
     if previous is None:
@@ -90,21 +90,21 @@ def not_measurable(what: str) -> ValueError:
     return ValueError(f"{what}; put that right, or give --no-validation, which makes the folder without measuring")
 
 
-def load_case(model: Model, validation: Validation, case: str) -> tuple[Tensor, dict[str, Any]]:
+def load_case(model: PrunableModel, validation: Validation, case: str) -> tuple[Tensor, dict[str, Any]]:
     """A preprocessed image `(C, *spatial)`, the previous stage's labels on top, and its properties."""
     data, _, previous, properties = validation.dataset.load_case(case)
     data = np.array(data[:])
     if previous is not None:
-        labels = model.plans.get_label_manager(model.dataset_json).foreground_labels
+        labels = model.labels.foreground_labels
         data = np.vstack((data, convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype)))
     return torch.from_numpy(data), properties
 
 
 def case_dice(
-    model: Model, logits: Tensor, properties: dict[str, Any], truth: Path, folder: Path, case: str
+    model: PrunableModel, logits: Tensor, properties: dict[str, Any], truth: Path, folder: Path, case: str
 ) -> CaseDice:
     """Dice of every label or region of a case, from logits `(C, *spatial)`, written and read as nnU-Net does."""
-    labels = model.plans.get_label_manager(model.dataset_json)
+    labels = model.labels
     export_prediction_from_logits(
         logits,
         properties,

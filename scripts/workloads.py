@@ -10,12 +10,11 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_archs.deploy.trained import read_json
 from nnunet_archs.networks import Topology
 from nnunet_archs.networks.contract import check_choice
 from nnunet_archs.networks.topology import PLANNED, Axes
 from nnunet_archs.trainers.base import check_patch, read_topology
-
-from .trained_model import read_json
 
 NUM_CLASSES = 2
 

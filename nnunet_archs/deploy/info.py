@@ -55,7 +55,7 @@ def inspect_folder(folder: Path, image_size: Sequence[int] | None) -> dict[str, 
                 continue
             folds[fold]["epochs"] = checkpoint.get("current_epoch")
             model = model or open_model(source, checkpoint)
-            check_weights(model, fold, checkpoint)
+            model.check(fold, checkpoint)
         except ValueError as error:
             problems.append(str(error))
     facts: dict[str, Any] = {
@@ -83,19 +83,6 @@ def newest_checkpoint(source: TrainedFolder, fold: str) -> dict[str, Any] | None
         if (source.folder / f"fold_{fold}" / name).is_file():
             return source.load(fold, name)
     return None
-
-
-def check_weights(model: TrainedModel, fold: str, checkpoint: dict[str, Any]) -> None:
-    """Check that a checkpoint's tensors are those of the network.
-
-    Raises:
-        ValueError: if they are not.
-    """
-    with torch.device("meta"):
-        network = model.build()
-    found = {name: weight.shape for name, weight in checkpoint["network_weights"].items()}
-    if found != {name: weight.shape for name, weight in network.state_dict().items()}:
-        raise ValueError(f"fold {fold} does not fit plans.json beside it; copy or train the fold again")
 
 
 def validation_dice(source: TrainedFolder, fold: str) -> float | None:

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch import nn
+from torch import Tensor, nn
 
 from nnunet_archs.trainers.find import find_trainer
 from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
@@ -137,20 +138,42 @@ class TrainedModel:
             enable_deep_supervision=False,
         )
 
+    @cached_property
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shape of each of the network's weights, by name."""
+        with torch.device("meta"):
+            return shapes(self.build().state_dict())
+
+    def check(self, fold: str, checkpoint: dict[str, Any]) -> None:
+        """Check that a fold's checkpoint is of this model.
+
+        Raises:
+            ValueError: if it is of another model, or does not fit the plans.
+        """
+        where = f"fold {fold} of {self.source.folder}"
+        if describe(checkpoint) != (self.trainer.__name__, self.configuration_name, self.mirroring_axes):
+            raise ValueError(f"{where} was trained otherwise than the others there; put it into a folder of its own")
+        if shapes(checkpoint["network_weights"]) != self.shapes:
+            raise ValueError(f"{where} does not fit plans.json beside it; copy or train the fold again")
+
+    def load(self, fold: str) -> dict[str, Any]:
+        """The checkpoint of a fold that is finished.
+
+        Raises:
+            ValueError: if it cannot be read, is of another model, or does not fit the plans.
+        """
+        checkpoint = self.source.load(fold)
+        self.check(fold, checkpoint)
+        return checkpoint
+
     def with_weights(self, fold: str) -> nn.Module:
         """A fold's network, in evaluation mode.
 
         Raises:
             ValueError: if its checkpoint cannot be read, is of another model, or does not fit the plans.
         """
-        checkpoint, file = self.source.load(fold), self.source.folder / f"fold_{fold}" / FINAL
-        if describe(checkpoint) != (self.trainer.__name__, self.configuration_name, self.mirroring_axes):
-            raise ValueError(f"{file} was trained otherwise than the other folds here; put it into a folder of its own")
-        network = self.build()
-        try:
-            network.load_state_dict(checkpoint["network_weights"])
-        except RuntimeError as error:
-            raise ValueError(f"{file} does not fit plans.json beside it; copy or train the fold again") from error
+        checkpoint, network = self.load(fold), self.build()
+        network.load_state_dict(checkpoint["network_weights"])
         return network.eval().requires_grad_(False)
 
 
@@ -190,6 +213,11 @@ def describe(checkpoint: dict[str, Any]) -> tuple[str, str, tuple[int, ...]]:
     """Trainer, configuration and mirroring axes that a checkpoint names."""
     axes = checkpoint.get("inference_allowed_mirroring_axes") or ()
     return checkpoint["trainer_name"], checkpoint["init_args"]["configuration"], tuple(axes)
+
+
+def shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """The shape of each tensor of a state dict."""
+    return {key: weight.shape for key, weight in weights.items()}
 
 
 def find(name: str) -> type[nnUNetTrainer]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas
 from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
@@ -66,13 +67,22 @@ def draw_case(case: str, jobs: Mapping[str, Job], images: Sequence[str]) -> byte
     dataset_json = load_json(str(model / "dataset.json"))
     reader = PlansManager(load_json(str(model / "plans.json"))).image_reader_writer_class()
     file = f"{case}{dataset_json['file_ending']}"
+    truth = preprocessed(next(iter(jobs.values())).dataset) / "gt_segmentations" / file
+    predictions = {name: job.folder / "validation" / file for name, job in jobs.items()}
+    return draw_files(reader, [Path(name) for name in images], truth, predictions, dataset_json["labels"])
 
-    (image, *_), spacing = read_image(reader, [Path(name) for name in images])
-    truth = preprocessed(next(iter(jobs.values())).dataset) / "gt_segmentations"
-    files = {"": truth / file, **{name: job.folder / "validation" / file for name, job in jobs.items()}}
-    labels = {name: read_labels(reader, path)[0].astype(int) for name, path in files.items()}
-    reference = labels.pop("")
-    return draw_overlay(image, reference, labels, spacing, label_names(dataset_json["labels"]))
+
+def draw_files(
+    reader: BaseReaderWriter,
+    images: Sequence[Path],
+    truth: Path,
+    predictions: Mapping[str, Path],
+    labels: Mapping[str, int | list[int]],
+) -> bytes:
+    """An overlay of the first of a case's images, the reference and predictions, by name; labels as in dataset.json."""
+    (image, *_), spacing = read_image(reader, images)
+    reference, *predicted = (read_labels(reader, file)[0].astype(int) for file in (truth, *predictions.values()))
+    return draw_overlay(image, reference, dict(zip(predictions, predicted, strict=True)), spacing, label_names(labels))
 
 
 def label_names(labels: Mapping[str, int | list[int]]) -> dict[int, str]:

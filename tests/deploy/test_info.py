@@ -110,7 +110,7 @@ def test_what_keeps_it_from_running(capsys: pytest.CaptureFixture[str], monkeypa
     (folder / "plans.json").write_text(plans.replace("[4, 8, 8]", "[4, 8, 9]"))
     problems = info_json(folder, capsys, code=1)["problems"]
     assert [problem.split(" beside")[0] for problem in problems] == [
-        f"fold {fold} does not fit plans.json" for fold in (0, 1)
+        f"fold {fold} of {folder} does not fit plans.json" for fold in (0, 1)
     ]
 
 

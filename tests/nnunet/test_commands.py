@@ -14,14 +14,25 @@ import SimpleITK
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, run_training
-from tiny_dataset import DATASET, ID, LIMIT, N_TEST, N_TRAINING, PLANS, SHAPE, Home, load_json, read_label_maps
+from tiny_dataset import (
+    DATASET,
+    ID,
+    LIMIT,
+    N_TEST,
+    N_TRAINING,
+    PLANS,
+    SHAPE,
+    Home,
+    load_json,
+    read_label_maps,
+    save_first_stage,
+)
 
 from nnunet_archs.trainers.names import TRAINERS
 
 TRAINER = "UNetSharpTrainer_2epochs_10iterations"
 LOWRES_TRAINER = "VNetSharpTrainer_1epochs_1iterations"
-MODELS = ("2d", "3d_fullres")
-FOLDS = [0, 1]
+FOLDS = {"2d": [0], "3d_fullres": [0, 1]}
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.slow
@@ -61,16 +72,16 @@ def epochs_in(log: str) -> list[str]:
 
 
 def train_all(home: Home) -> None:
-    """Two folds each of a 2d and a 3d_fullres model."""
-    for model in MODELS:
-        for fold in FOLDS:
+    """A fold of a 2d model, two of a 3d_fullres one."""
+    for model, folds in FOLDS.items():
+        for fold in folds:
             train_fold(home, model, fold)
 
 
 def predict_with(home: Home, model: str) -> dict[str, np.ndarray]:
     train_all(home)
     output = home.root / "predicted" / model
-    home.once(f"predicted_{model}", lambda: home.predict(TRAINER, model, FOLDS, output, "--save_probabilities"))
+    home.once(f"predicted_{model}", lambda: home.predict(TRAINER, model, FOLDS[model], output, "--save_probabilities"))
     return read_label_maps(output)
 
 
@@ -90,12 +101,14 @@ def in_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("in_process")
 def test_cascade(home: Home) -> None:
-    for fold in range(5):
-        run_training(ID, "3d_lowres", fold, LOWRES_TRAINER, PLANS, device=CPU)
+    run_training(ID, "3d_lowres", 0, LOWRES_TRAINER, PLANS, device=CPU)
     for_next_stage = home.results(LOWRES_TRAINER, "3d_lowres") / "predicted_next_stage" / "3d_cascade_fullres"
-    assert len(list(for_next_stage.iterdir())) == N_TRAINING
+    split = load_json(home.preprocessed / "splits_final.json")[0]
+    assert {file.stem for file in for_next_stage.iterdir()} == set(split["val"])
+    trainer = get_trainer_from_args(ID, "3d_cascade_fullres", 0, LOWRES_TRAINER, PLANS, device=CPU)
+    save_first_stage(trainer, for_next_stage, split["train"])  # what the other folds would leave
 
-    home.train(LOWRES_TRAINER, "3d_cascade_fullres", 0)
+    run_training(ID, "3d_cascade_fullres", 0, LOWRES_TRAINER, PLANS, device=CPU)
     folder = home.results(LOWRES_TRAINER, "3d_cascade_fullres", 0)
     assert load_json(folder / "validation" / "summary.json")["foreground_mean"]["Dice"] >= 0
     weights = torch.load(folder / "checkpoint_final.pth", weights_only=False)["network_weights"]
@@ -103,7 +116,7 @@ def test_cascade(home: Home) -> None:
     assert next(weight for weight in weights.values() if weight.ndim == 5).shape[1] == n_channels
 
     previous = home.root / "predicted" / "3d_lowres"
-    assert_are_label_maps(home.predict(LOWRES_TRAINER, "3d_lowres", list(range(5)), previous))
+    assert_are_label_maps(home.predict(LOWRES_TRAINER, "3d_lowres", [0], previous))
     flags = ("-prev_stage_predictions", previous)
     predicted = home.predict(
         LOWRES_TRAINER, "3d_cascade_fullres", [0], home.root / "predicted" / "3d_cascade_fullres", *flags
@@ -120,8 +133,7 @@ def test_killed_in_mid_epoch(home: Home) -> None:
     assert torch.load(killed / "checkpoint_latest.pth", weights_only=False)["current_epoch"] == 1
 
 
-@pytest.mark.parametrize("fold", FOLDS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "fold"), [(model, fold) for model, folds in FOLDS.items() for fold in folds])
 def test_training_leaves_what_nnunet_needs(home: Home, model: str, fold: int) -> None:
     folder = train_fold(home, model, fold)
     assert (folder / "checkpoint_final.pth").is_file()
@@ -149,35 +161,35 @@ def test_resume_goes_on_from_the_saved_epoch(home: Home) -> None:
     assert after["optimizer_state"]["state"].keys() == before["optimizer_state"]["state"].keys()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", FOLDS)
 def test_predict(home: Home, model: str) -> None:
     assert_are_label_maps(predict_with(home, model))
 
 
 def test_find_best_configuration(home: Home) -> None:
     train_all(home)
-    models = ["-tr", TRAINER, "-p", PLANS, "-c", *MODELS, "-f", *FOLDS]
+    models = ["-tr", TRAINER, "-p", PLANS, "-c", *FOLDS, "-f", 0]
     home.run("nnUNetv2_find_best_configuration", ID, *models, "-np", 1)
     found = load_json(home.root / "nnUNet_results" / DATASET / "inference_information.json")
-    singles = {home.results(TRAINER, model).name for model in MODELS}
+    singles = {home.results(TRAINER, model).name for model in FOLDS}
     assert singles < found["all_results"].keys()
     (ensemble,) = found["all_results"].keys() - singles
     assert ensemble.startswith("ensemble___")
     selected = found["best_model_or_ensemble"]["selected_model_or_models"]
     assert {(model["trainer"], model["plans_identifier"]) for model in selected} == {(TRAINER, PLANS)}
-    assert {model["configuration"] for model in selected} <= set(MODELS)
+    assert {model["configuration"] for model in selected} <= set(FOLDS)
     best = max(found["all_results"].values())
     assert found["best_model_or_ensemble"]["result_on_crossval_pre_pp"] == best
     assert np.isfinite(best)
 
 
 def test_validation_alone_repeats_the_validation(home: Home, tmp_path: Path) -> None:
-    fold = train_fold(home, "2d", 1)
+    fold = train_fold(home, "2d", 0)
     elsewhere = {"nnUNet_results": str(tmp_path)}
     copy = tmp_path / fold.relative_to(home.root / "nnUNet_results")
     shutil.copytree(fold, copy)
     shutil.rmtree(copy / "validation")
-    home.train(TRAINER, "2d", 1, "--val", "--npz", variables=elsewhere)
+    home.train(TRAINER, "2d", 0, "--val", "--npz", variables=elsewhere)
     assert epochs_in(read_logs(copy)) == epochs_in(read_logs(fold))
     assert read_logs(copy).count("Validation complete") == 2
     summaries = [load_json(folder / "validation" / "summary.json") for folder in (copy, fold)]
@@ -192,19 +204,19 @@ def test_validation_alone_repeats_the_validation(home: Home, tmp_path: Path) -> 
 def test_model_zip(home: Home, tmp_path: Path) -> None:
     predicted = predict_with(home, "3d_fullres")
     archive = tmp_path / "model.zip"
-    model = ["-d", ID, "-tr", TRAINER, "-p", PLANS, "-c", *MODELS, "-f", *FOLDS]
+    model = ["-d", ID, "-tr", TRAINER, "-p", PLANS, "-c", "3d_fullres", "-f", *FOLDS["3d_fullres"]]
     home.run("nnUNetv2_export_model_to_zip", *model, "-o", archive)
     elsewhere = {"nnUNet_results": str(tmp_path / "results")}
     home.run("nnUNetv2_install_pretrained_model_from_zip", archive, variables=elsewhere)
-    there = home.predict(TRAINER, "3d_fullres", FOLDS, tmp_path / "predicted", variables=elsewhere)
+    there = home.predict(TRAINER, "3d_fullres", FOLDS["3d_fullres"], tmp_path / "predicted", variables=elsewhere)
     assert there.keys() == predicted.keys()
     for name, label_map in predicted.items():
         assert np.array_equal(there[name], label_map)
 
 
 def test_ensemble(home: Home, tmp_path: Path) -> None:
-    folders = [home.root / "predicted" / model for model in MODELS]
-    for model in MODELS:
+    folders = [home.root / "predicted" / model for model in FOLDS]
+    for model in FOLDS:
         predict_with(home, model)
     home.run("nnUNetv2_ensemble", "-i", *folders, "-o", tmp_path, "-np", 1)
     together = read_label_maps(tmp_path)
@@ -220,7 +232,7 @@ def test_plans_for_a_network(home: Home, tmp_path: Path) -> None:
     printed = home.run("nnunet-archs", *plan)
     assert "nnUNetv2_preprocess" not in printed  # the data of nnUNetPlans is there
     model = ["-p", "CAggNetPlans", "-tr", "CAggNetTrainer_1epochs_1iterations", "-device", "cpu"]
-    printed = home.run("nnUNetv2_train", ID, "2d", 0, *model, variables={"nnUNet_n_proc_DA": "0"})
+    printed = home.run("nnUNetv2_train", ID, "2d", 0, *model)
     assert "A training step is expected to take" in printed
     images = ["-i", home.raw / "imagesTs", "-o", tmp_path]
     home.run("nnUNetv2_predict", *images, "-d", ID, "-c", "2d", "-f", 0, *model, "-npp", 0, "-nps", 0)
@@ -228,7 +240,7 @@ def test_plans_for_a_network(home: Home, tmp_path: Path) -> None:
     assert len(read_label_maps(tmp_path)) == N_TEST
 
 
-@pytest.mark.parametrize("configuration", MODELS)
+@pytest.mark.parametrize("configuration", FOLDS)
 @pytest.mark.parametrize("trainer", sorted(TRAINERS))
 @pytest.mark.usefixtures("in_process")
 def test_trains_and_predicts(trainer: str, configuration: str, home: Home) -> None:

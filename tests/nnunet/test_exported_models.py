@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
-import torch
-from nnunetv2.run.run_training import get_trainer_from_args
-from tiny_dataset import ID, PLANS, Home, load_json, read_label_maps
+from tiny_dataset import ID, PLANS, Home, read_label_maps, save_untrained
 
 from nnunet_archs.scripts.main import main
 
@@ -29,22 +25,6 @@ def _in_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in home.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-
-
-def save_untrained(home: Home, name: str, configuration: str, fold: int) -> Path:
-    """A model's folder whose network has not learnt anything, but finds all labels."""
-    torch.manual_seed(fold)
-    trainer = get_trainer_from_args(ID, configuration, fold, name, PLANS, device=torch.device("cpu"))
-    trainer.initialize()
-    for key, weight in trainer.network.state_dict().items():
-        if ".seg_layers." in key:
-            weight.normal_()
-    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-    folder = home.results(name, configuration)
-    trainer.save_checkpoint(str(folder / f"fold_{fold}" / "checkpoint_final.pth"))
-    (folder / "plans.json").write_text(json.dumps(load_json(home.preprocessed / f"{PLANS}.json")))
-    shutil.copyfile(home.preprocessed / "dataset.json", folder / "dataset.json")
-    return folder
 
 
 def write_images(source: Path, folder: Path) -> None:
@@ -75,7 +55,8 @@ def test_example_reproduces_prediction(
     trainer: str, configuration: str, folds: list[int], home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for fold in folds:
-        model = save_untrained(home, trainer, configuration, fold)
+        save_untrained(home, trainer, configuration, fold)
+    model = home.results(trainer, configuration)
     capsys.readouterr()
     exported = tmp_path / "exported"
     assert main(["export", str(model), "--to", "onnx", "-o", str(exported)]) == 0

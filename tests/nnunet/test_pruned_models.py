@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from nnunetv2.run.run_training import get_trainer_from_args, run_training
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from tiny_dataset import ID, PLANS, Home, load_json
+from nnunetv2.run.run_training import run_training
+from tiny_dataset import ID, PLANS, Home, load_json, save_first_stage, save_untrained
 
 from nnunet_archs.scripts.main import main
 
@@ -26,23 +21,6 @@ def _in_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in home.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-
-
-def save_untrained(home: Home, name: str, configuration: str, fold: int) -> nnUNetTrainer:
-    """A model that has not learnt anything, in the folder of one that has; its heads differ all the same."""
-    torch.manual_seed(fold)
-    trainer = get_trainer_from_args(ID, configuration, fold, name, PLANS, device=CPU)
-    trainer.initialize()
-    for key, weight in trainer.network.state_dict().items():
-        if ".seg_layers." in key:
-            weight.normal_()
-    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-    folder = home.results(name, configuration)
-    trainer.save_checkpoint(str(folder / f"fold_{fold}" / "checkpoint_final.pth"))
-    plans = load_json(home.preprocessed / f"{PLANS}.json")
-    (folder / "plans.json").write_text(json.dumps(plans))
-    shutil.copyfile(home.preprocessed / "dataset.json", folder / "dataset.json")
-    return trainer
 
 
 def dice_of_validation(folder: Path) -> float:
@@ -99,13 +77,3 @@ def test_second_stage_of_a_cascade(home: Home, capsys: pytest.CaptureFixture[str
     for case in summary["metric_per_case"]:
         found = whole[f"fold_2/{Path(case['reference_file']).name.removesuffix('.nii.gz')}"]
         assert found == {label: metrics["Dice"] for label, metrics in case["metrics"].items()}
-
-
-def save_first_stage(trainer: nnUNetTrainer, folder: Path, cases: list[str]) -> None:
-    """Label maps in place of a first stage's predictions."""
-    folder.mkdir(parents=True)
-    preprocessed = nnUNetDatasetBlosc2(trainer.preprocessed_dataset_folder)
-    for case in cases:
-        _, truth, _, _ = preprocessed.load_case(case)
-        label_map = np.maximum(truth[0], 0).astype(np.uint8)
-        nnUNetDatasetBlosc2.save_seg(label_map, str(folder / case))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,16 @@ def kill_and_go_on(file: Path) -> None:
     assert [job.state() for job in jobs] == ["finished"] * 4
 
 
+@pytest.fixture
+def copied_study(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The finished study in folders of its own, to spoil."""
+    file = finished_study(home)
+    for model in {job.model for job in jobs_of(read_study(file))}:
+        shutil.copytree(model, tmp_path / DATASET / model.name)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    return Path(shutil.copy(file, tmp_path))
+
+
 def times(job: Job) -> dict[str, float]:
     return {str(file): file.stat().st_mtime for file in job.folder.rglob("*") if file.is_file()}
 
@@ -125,40 +136,31 @@ def test_report_has_nnunets_own_dice(home: Home, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("what", ["missing", "extra", "corrupt"])
-def test_a_validation_folder_that_is_not_nnunets(what: str, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    file = finished_study(home)
-    folder = jobs_of(read_study(file))[0].folder / "validation"
+def test_a_validation_folder_that_is_not_nnunets(
+    what: str, copied_study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = jobs_of(read_study(copied_study))[0].folder / "validation"
     case = sorted(folder.glob("*.nii.gz"))[0]
     content = case.read_bytes()
-    other = folder / "other.nii.gz"
-    try:
-        if what == "missing":
-            case.unlink()
-        elif what == "extra":
-            other.write_bytes(content)
-        else:
-            case.write_bytes(content[: len(content) // 2])
-        assert main(["study", "report", str(file)]) == 2
-    finally:
-        case.write_bytes(content)
-        other.unlink(missing_ok=True)
+    if what == "missing":
+        case.unlink()
+    elif what == "extra":
+        (folder / "other.nii.gz").write_bytes(content)
+    else:
+        case.write_bytes(content[: len(content) // 2])
+    assert main(["study", "report", str(copied_study)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     named = {"missing": "lacks 1 of 2 cases", "extra": "other, which is no case", "corrupt": "where nnU-Net counted"}
     assert error.startswith(f"nnunet-archs: error: {folder}")
     assert named[what] in error
 
 
-def test_results_of_other_plans(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    file = finished_study(home)
-    plans = jobs_of(read_study(file))[0].model / "plans.json"
-    content = plans.read_text()
-    other = json.loads(content)
+def test_results_of_other_plans(copied_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plans = jobs_of(read_study(copied_study))[0].model / "plans.json"
+    other = load_json(plans)
     other["configurations"]["2d"]["batch_size"] = 3
-    try:
-        plans.write_text(json.dumps(other))
-        assert main(["study", "run", str(file)]) == 2
-    finally:
-        plans.write_text(content)
+    plans.write_text(json.dumps(other))
+    assert main(["study", "run", str(copied_study)]) == 2
     assert f"2d plain fold 0 was trained with another {PLANS}; move" in capsys.readouterr().err
 
 

@@ -13,14 +13,12 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import SimpleITK
-import torch
-from nnunetv2.run.run_training import run_training
-from tiny_dataset import ID, LIMIT, PLANS, Home, read_label_maps
+from tiny_dataset import ID, LIMIT, PLANS, Home, read_label_maps, save_untrained
 
 from nnunet_archs.scripts.main import main
 
-TRAINER = "UNetSharpTrainer_2epochs_9iterations"
-FOLDS = {"2d": [0, 1, 2, 3, 4], "3d_fullres": [0, 1]}
+TRAINER = "UNetSharpTrainer_96epochs"
+FOLDS = {"2d": [0, 1, 2, 3, 4], "3d_fullres": [0, 1]}  # of each configuration
 MODEL = ("-tr", TRAINER, "-p", PLANS)
 NOBODY = 65534
 
@@ -28,27 +26,16 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
-def folders(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """nnU-Net's folders, the results in one of their own: the search takes all models that it finds."""
-    results = home.root / "submission_results"
-    for variable, value in {**home.variables, "nnUNet_results": str(results), "nnUNet_n_proc_DA": "0"}.items():
+def folders(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in home.variables.items():
         monkeypatch.setenv(variable, value)
-    home.once("submission_models", train)
-    return results
+    home.once("submission_models", lambda: save_models(home))
 
 
-def train() -> None:
-    """All five folds of one configuration, two of another."""
+def save_models(home: Home) -> None:
     for configuration, folds in FOLDS.items():
         for fold in folds:
-            run_training(
-                ID,
-                configuration,
-                fold,
-                TRAINER,
-                PLANS,
-                device=torch.device("cpu"),
-            )
+            save_untrained(home, TRAINER, configuration, fold)
 
 
 def submit(home: Home, output: Path, *arguments: str) -> None:
@@ -73,10 +60,9 @@ def assert_equal(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> 
 def by_nnunet(home: Home, configuration: str, folds: list[int], *flags: str) -> Path:
     """nnU-Net's own prediction, in the folder that is returned."""
     output = home.root / "submission_by_nnunet" / "_".join([configuration, *map(str, folds)])
-    results = {"nnUNet_results": str(home.root / "submission_results")}
     home.once(
         output.name + "_by_nnunet",
-        lambda: home.predict(TRAINER, configuration, folds, output, *flags, variables=results),
+        lambda: home.predict(TRAINER, configuration, folds, output, *flags),
     )
     return output
 

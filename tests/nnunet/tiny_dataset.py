@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib.metadata import entry_points
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import SimpleITK
+import torch
 from filelock import FileLock
+from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_archs.discovery import discovery_folder
 
@@ -60,14 +69,15 @@ class Home:
                 make()
                 done.touch()
 
-    def start(
-        self, command: str, *arguments: object, variables: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
+    def environment(self, command: str, variables: Mapping[str, str] | None) -> dict[str, str]:
         # with no process of its own for augmentation; planning fails with it
         single = {"nnUNet_n_proc_DA": "0"} if command == "nnUNetv2_train" else {}
+        return {**self.variables, **single, **(variables or {})}
+
+    def start(self, command: str, *arguments: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [Path(sys.executable).with_name(command), *map(str, arguments)],
-            env={**os.environ, **self.variables, **single, **(variables or {})},
+            env={**os.environ, **self.environment(command, None)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -75,14 +85,20 @@ class Home:
         )
 
     def run(self, command: str, *arguments: object, variables: Mapping[str, str] | None = None) -> str:
-        """Run a command that must succeed; return what it printed."""
-        process = self.start(command, *arguments, variables=variables)
-        try:
-            output, _ = process.communicate(timeout=LIMIT)
-        finally:
-            process.kill()
-        assert process.returncode == 0, f"{command} {' '.join(map(str, arguments))}\n{output}"
-        return output
+        """Run a command that must succeed, as its console script would, but where all is imported; what it printed."""
+        (script,) = entry_points(group="console_scripts", name=command)
+        output, n_threads = StringIO(), torch.get_num_threads()
+        with (
+            patch.dict(os.environ, self.environment(command, variables)),
+            patch.object(sys, "argv", [command, *map(str, arguments)]),
+            redirect_stdout(output),
+            redirect_stderr(output),
+        ):
+            try:
+                assert not script.load()()
+            finally:
+                torch.set_num_threads(n_threads)
+        return output.getvalue()
 
     def train(
         self, trainer: str, configuration: str, fold: int, *flags: str, variables: Mapping[str, str] | None = None
@@ -104,6 +120,31 @@ class Home:
         folders = ["-i", self.raw / "imagesTs", "-o", output]
         self.run("nnUNetv2_predict", *folders, *model, "-npp", 0, "-nps", 0, *flags, variables=variables)
         return read_label_maps(output)
+
+
+def save_untrained(home: Home, name: str, configuration: str, fold: int) -> nnUNetTrainer:
+    """Save a model as nnU-Net's training leaves it: it has not learnt anything, but finds all labels."""
+    torch.manual_seed(fold)
+    trainer = get_trainer_from_args(ID, configuration, fold, name, PLANS, device=torch.device("cpu"))
+    trainer.initialize()
+    for key, weight in trainer.network.state_dict().items():
+        if ".seg_layers." in key:
+            weight.normal_()
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    folder = Path(trainer.output_folder_base)
+    trainer.save_checkpoint(str(folder / f"fold_{fold}" / "checkpoint_final.pth"))
+    (folder / "plans.json").write_text(json.dumps(load_json(home.preprocessed / f"{PLANS}.json")))
+    shutil.copyfile(home.preprocessed / "dataset.json", folder / "dataset.json")
+    return trainer
+
+
+def save_first_stage(trainer: nnUNetTrainer, folder: Path, cases: Iterable[str]) -> None:
+    """Label maps in place of a cascade's first stage's predictions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    preprocessed = nnUNetDatasetBlosc2(trainer.preprocessed_dataset_folder)
+    for case in cases:
+        _, truth, _, _ = preprocessed.load_case(case)
+        nnUNetDatasetBlosc2.save_seg(np.maximum(truth[0], 0).astype(np.uint8), str(folder / case))
 
 
 def read_label_maps(folder: Path) -> dict[str, np.ndarray]:

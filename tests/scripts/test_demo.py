@@ -179,7 +179,7 @@ def test_demo_end_to_end_and_again(tmp_path):
     first, second = (subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(2))
     assert first.returncode == 0, first.stdout + first.stderr
     assert "mean foreground Dice" in first.stdout
-    assert len(list(tmp_path.glob("overlays/*.png"))) == 1
+    assert len(list(tmp_path.glob("overlays/*.png"))) == 2
     assert len(list(tmp_path.glob("nnUNet_results/*/*/fold_0/progress.png"))) == 1
     summary = json.loads(next(tmp_path.glob("predictions/*/*/*/summary.json")).read_text())
     assert len(summary["metric_per_case"]) == 4

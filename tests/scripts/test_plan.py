@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,16 @@ class TestPlans:
         assert load(folder, "UNetPlans")["configurations"].keys() == {"2d"}
 
 
+@pytest.fixture(scope="module")
+def other_plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("planned")
+    write_datasets(root)
+    with pytest.MonkeyPatch.context() as patch:
+        set_folders(root, patch)
+        assert main(["plan", *SMALL, "-c", "2d"]) == 0
+    return load(root / "nnUNet_preprocessed" / HIPPOCAMPUS, NAME) | {"plans_name": "OtherPlans"}
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -160,7 +171,12 @@ class TestRefusals:
         ],
     )
     def test_one_line_and_nothing_written(
-        self, folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+        self,
+        folder: Path,
+        other_plans: dict[str, Any],
+        arguments: list[str],
+        message: str,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         (folder / "UNetPlans.json").write_text("{}")
         raw = folder.parents[1] / "nnUNet_raw"
@@ -168,12 +184,13 @@ class TestRefusals:
         (raw / "Dataset803_Unprinted" / "dataset.json").write_text("{}")
         for file in (raw / "Dataset802_CT" / "imagesTr").iterdir():
             file.unlink()
-        main(["plan", *SMALL, "-c", "2d"])
-        plans = load(folder, NAME) | {"plans_name": "OtherPlans"}
-        (folder / "OtherPlans.json").write_text(json.dumps(plans))
-        del plans["configurations"]["2d"]["architecture"]
-        (folder / "OldPlans.json").write_text(json.dumps(plans | {"plans_name": "OldPlans"}))
-        (folder / f"{NAME}.json").unlink()
+        # nnU-Net's planner copies it, whatever comes of the plans
+        shutil.copyfile(raw / HIPPOCAMPUS / "dataset.json", folder / "dataset.json")
+        (folder / "OtherPlans.json").write_text(json.dumps(other_plans))
+        planned = other_plans["configurations"]["2d"]
+        without = {key: value for key, value in planned.items() if key != "architecture"}
+        old = other_plans | {"plans_name": "OldPlans", "configurations": {"2d": without}}
+        (folder / "OldPlans.json").write_text(json.dumps(old))
         capsys.readouterr()
         before = contents(folder)
         assert main(["plan", *arguments]) == 2

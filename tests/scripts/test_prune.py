@@ -223,6 +223,14 @@ def rename(name: str) -> Callable[[Path], Path]:
     return lambda folder: folder.rename(folder.with_name(name))
 
 
+def trained_by(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        file = folder / "fold_0" / "checkpoint_final.pth"
+        torch.save(torch.load(file, weights_only=False) | {"trainer_name": name}, file)
+
+    return change
+
+
 def garble(folder: Path) -> None:
     (folder / "fold_0" / "checkpoint_final.pth").write_bytes(b"no checkpoint")
 
@@ -243,22 +251,22 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Path | None] | None, list[str], l
     "no folder": (NAME, lambda folder: folder.with_name("x__y__z"), [], ["x__y__z is not a trained model's folder"]),
     "no plans": (NAME, without("plans.json"), [], ["plans.json", "nnUNet_results"]),
     "broken plans": (NAME, lambda f: (f / "plans.json").write_text("{") and None, [], ["plans.json cannot be read"]),
-    "another configuration": (NAME, rename(f"{NAME}__HandMadePlans__2d"), [], ["no 2d", "tiny"]),
-    "nnU-Net's trainer": (NAME, rename("nnUNetTrainer__HandMadePlans__tiny"), [], ["nnUNetTrainer", "VNetSharp"]),
+    "another configuration": (NAME, rename(f"{NAME}__HandMadePlans__2d"), [], ["for tiny; name it"]),
+    "nnU-Net's trainer": ("PlainConvUNetTrainer", None, [], ["PlainConvUNetTrainer has no levels", "VNetSharp"]),
     "another network": ("UNetTrainer", None, [], ["UNetTrainer has no levels", "VNetPlusPlusTrainer"]),
-    "unknown option": (NAME, rename("UNetSharpTrainer_bogus__HandMadePlans__tiny"), [], ["no option _bogus"]),
+    "unknown trainer": (NAME, trained_by("TheirTrainer"), [], ["TheirTrainer", "not installed here"]),
     "level already": ("UNetSharpTrainer_L2", None, [], ["UNetSharpTrainer_L2 is a pruned network already"]),
-    "pruned already": (NAME, rename("UNetSharpTrainer_pruned2__P__tiny"), [], ["_pruned2 is a pruned network"]),
+    "pruned already": (NAME, trained_by("UNetSharpTrainer_pruned2"), [], ["_pruned2 is a pruned network"]),
     "level 0": (NAME, None, ["--level", "0"], ["--level 0", "levels 1 to 2"]),
     "whole": (NAME, None, ["--level", "3"], ["--level 3", "levels 1 to 2"]),
     "level 9": (NAME, None, ["--level", "9"], ["--level 9", "levels 1 to 2"]),
-    "no fold": (NAME, without("fold_0/checkpoint_final.pth"), [], ["no finished fold", "checkpoint_final.pth"]),
+    "no fold": (NAME, without("fold_0/checkpoint_final.pth"), [], ["fold 0", "not finished (no checkpoint_final.pth)"]),
     "target": (NAME, with_target, [], ["_pruned1__HandMadePlans__tiny exists"]),
     "_noDS": ("UNetSharpTrainer_noDS", None, [], ["_noDS was trained without a head at X[0, 1]", "without _DiceCE"]),
     "_DiceCE": ("UNetPlusPlusTrainer_DiceCE", None, [], ["without a head at X[0, 1]", "_L1"]),
     "_DS": ("VNetSharpTrainer_DS", None, [], ["without a head at X[0, 1]"]),
-    "broken checkpoint": (NAME, garble, [], ["fold_0/checkpoint_final.pth is no checkpoint"]),
-    "of another trainer": (NAME, rename("UNetSharpTrainer__HandMadePlans__tiny"), [], [f"is of {NAME}"]),
+    "broken checkpoint": (NAME, garble, [], ["fold_0/checkpoint_final.pth cannot be read as a checkpoint"]),
+    "of another trainer": (NAME, rename("UNetSharpTrainer__HandMadePlans__tiny"), [], [f"holds a model of {NAME}"]),
     "other plans": (NAME, with_other_plans, [], ["does not fit plans.json"]),
 }
 

@@ -1,7 +1,6 @@
 import argparse
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from nnunet_archs.scripts import demo, pipeline
+from nnunet_archs.scripts.main import main
 from nnunet_archs.scripts.phantom import write_phantom
 from nnunet_archs.scripts.report import format_dice, mean_dice
 from nnunet_archs.scripts.steps import Step, StepError, run_step
@@ -173,15 +173,13 @@ def test_dice_table_of_labels_regions_and_nothing():
 
 
 @pytest.mark.slow
-def test_demo_end_to_end_and_again(tmp_path):
-    command = [sys.executable, "-m", "nnunet_archs.scripts.main", "demo", "--output", str(tmp_path)]
-    command += ["--trainer", "VNetSharpTrainer_1epochs_1iterations", "--device", "cpu"]
-    first, second = (subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(2))
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert "mean foreground Dice" in first.stdout
+def test_demo_end_to_end_and_again(tmp_path, capsys):
+    command = ["demo", "--output", str(tmp_path), "--trainer", "VNetSharpTrainer_NoMirroring_1epochs_1iterations"]
+    assert main([*command, "--device", "cpu"]) == 0
+    assert "mean foreground Dice" in capsys.readouterr().out
     assert len(list(tmp_path.glob("overlays/*.png"))) == 2
     assert len(list(tmp_path.glob("nnUNet_results/*/*/fold_0/progress.png"))) == 1
     summary = json.loads(next(tmp_path.glob("predictions/*/*/*/summary.json")).read_text())
     assert len(summary["metric_per_case"]) == 4
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert second.stdout.count("already done") == 4
+    assert main([*command, "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.count("already done") == 4

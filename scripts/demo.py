@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
-from nnunet_archs.study.commands import unwound_by_sigterm
+from nnunet_archs.commands import unwound_by_sigterm
 from nnunet_archs.trainers.find import find_trainer
 
 from .phantom import write_phantom

@@ -77,9 +77,10 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _options() -> dict[Option, str]:
-    """Every option, and the networks whose trainers alone know it."""
+    """Every option, and the networks whose trainers know it, where not all do."""
     own = dict.fromkeys(option for trainer in TRAINERS.values() for option in trainer.options)
-    return dict.fromkeys(OPTIONS, "") | {
+    general = {option: "all but nnU-Net's own" if option.of_own_networks else "" for option in OPTIONS}
+    return general | {
         option: ", ".join(name.removesuffix("Trainer") for name, known in TRAINERS.items() if option in known.options)
         for option in own
     }

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
+from nnunet_archs.commands import for_training, going_on, nnunet_command, variables
 from nnunet_archs.plans.resize import resize_plans
-from nnunet_archs.study.commands import for_training, going_on, nnunet_command, variables
 
 from .steps import Step, run_step
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from nnunet_archs.deploy.trained import FILES, FINAL
-from nnunet_archs.study.files import atomic_folder
+from nnunet_archs.files import atomic_folder
 
 from .levels import markdown, measure, table
 from .prunable import PrunableModel, open_prunable, pruned_name

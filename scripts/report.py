@@ -8,8 +8,8 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 
+from nnunet_archs.images import reader_for
 from nnunet_archs.study.examples import draw_files
-from nnunet_archs.study.images import reader_for
 
 from .pipeline import Run
 

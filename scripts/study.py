@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nnunet_archs.study.commands import is_trained, unwound_by_sigterm
+from nnunet_archs.commands import is_trained, last_line, unwound_by_sigterm
 from nnunet_archs.study.definition import Study, read_study
 from nnunet_archs.study.executors import make_executor
 from nnunet_archs.study.jobs import jobs_of
-from nnunet_archs.study.preparation import check, last_line, plan_commands, prepare, shown
+from nnunet_archs.study.preparation import check, plan_commands, prepare, shown
 from nnunet_archs.study.runner import run_jobs, status_table
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from nnunet_archs.commands import last_line, nnunet_command, unwound_by_sigterm, variables
 from nnunet_archs.deploy.check import check, check_pattern, find_cases
 from nnunet_archs.deploy.container import Settings, build_container
 from nnunet_archs.deploy.submit import (
@@ -31,8 +32,6 @@ from nnunet_archs.deploy.submit import (
     select,
     write_package,
 )
-from nnunet_archs.study.commands import nnunet_command, unwound_by_sigterm, variables
-from nnunet_archs.study.preparation import last_line
 
 from .steps import Step, StepError, run_step
 

@@ -18,7 +18,7 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from torch import Tensor
 
-from nnunet_archs.study.files import atomic_folder
+from nnunet_archs.files import atomic_folder
 
 from .facts import model_facts
 from .trained import FILES, TrainedModel, open_folder, open_model

@@ -24,6 +24,9 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
+from nnunet_archs.commands import is_trained, last_line
+from nnunet_archs.files import write_whole
+from nnunet_archs.images import read_labels
 from nnunet_archs.plans.counts import count
 from nnunet_archs.plans.memory import GIB
 from nnunet_archs.trainers.base import PaperTrainer
@@ -31,13 +34,10 @@ from nnunet_archs.trainers.find import find_trainer
 from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
 
-from .commands import is_trained
 from .definition import Study
-from .files import write_whole
-from .images import read_labels
 from .jobs import Job, jobs_of, kind_of, preprocessed
 from .metrics import case_metrics
-from .preparation import check_results, last_line
+from .preparation import check_results
 
 COSTS = ("parameters", "multiply_adds", "memory_gib")
 LIBRARIES = ("nnunet-archs", "nnunetv2", "torch", "surface-distance", "scipy", "numpy", "SimpleITK")

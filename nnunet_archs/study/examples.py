@@ -13,8 +13,9 @@ from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
+from nnunet_archs.images import read_image, read_labels
+
 from .definition import Study
-from .images import read_image, read_labels
 from .jobs import Job, preprocessed
 from .overlays import Overlay, draw_overlay, extremes
 from .statistics import case_scores

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
-from .commands import begin, end, for_training, is_trained, variables
+from nnunet_archs.commands import begin, end, for_training, is_trained, variables
+
 from .definition import Study
 from .jobs import Job
 from .locks import is_held

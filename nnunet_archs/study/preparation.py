@@ -18,12 +18,12 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_archs.commands import begin, end, is_trained, last_line, nnunet_command, number_of, variables
+from nnunet_archs.files import write_whole
 from nnunet_archs.plans.files import STOCK, not_preprocessed, plans_file
 from nnunet_archs.trainers.names import UnknownTrainer, plans_name, trainer_class
 
-from .commands import begin, end, is_trained, nnunet_command, variables
 from .definition import N_FOLDS, Network, Study
-from .files import write_whole
 from .jobs import SPLITS, Job, jobs_of, preprocessed, previous_stage
 from .locks import holding, is_held
 
@@ -179,13 +179,6 @@ def shown(command: Sequence[str]) -> list[str]:
     return [Path(command[0]).name, *command[1:]]
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
-    text = log.read_text(errors="replace") if log.exists() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it printed nothing"
-
-
 def check_configurations(study: Study, dataset: str, network: Network) -> None:
     """Check that a network's plans, where they are there, have what the study asks for."""
     if not (file := plans_file(dataset, network.plans)).exists():
@@ -261,8 +254,3 @@ def relevant(plans: dict[str, Any], job: Job) -> dict[str, Any]:
     return {key: value for key, value in configuration.items() if key != "data_identifier"} | {
         key: plans.get(key) for key in ("transpose_forward", "foreground_intensity_properties_per_channel")
     }
-
-
-def number_of(dataset: str) -> str:
-    """A data set's ID, as nnU-Net's commands take it."""
-    return str(int(dataset.removeprefix("Dataset")[:3]))

@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from .commands import is_trained
+from nnunet_archs.commands import is_trained, last_line
+
 from .definition import Study
 from .executors import Executor, Run
 from .jobs import Job, State, jobs_of, kind_of, seconds_left
-from .preparation import last_line
 from .train import BUSY
 
 POLL_SECONDS = 1.0

@@ -11,7 +11,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from .commands import going_on
+from nnunet_archs.commands import going_on
+
 from .locks import acquire
 
 BUSY = 75  # exit code: another process has a lock

@@ -224,7 +224,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any] | None, list[str], list[str]]] = 
     "other plans": (
         change_plans(lambda plans: tiny(plans)["architecture"]["arch_kwargs"].update(features_per_stage=[2, 2, 2])),
         [],
-        [CHECKPOINT, "does not fit plans.json"],
+        ["fold 0", "does not fit plans.json"],
     ),
     "no configuration": (
         change_plans(lambda plans: plans["configurations"].update(other=plans["configurations"].pop("tiny"))),
@@ -274,7 +274,7 @@ def assert_refused(
 def test_folds_of_two_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_model(folds=(0, 1))
     change_checkpoint("inference_allowed_mirroring_axes", (0,))(folder)
-    assert_refused(folder, ["fold_1", "otherwise than the other folds"], [], tmp_path, capsys)
+    assert_refused(folder, ["fold 1", "otherwise than the others there"], [], tmp_path, capsys)
 
 
 def test_network_that_differs(

@@ -32,6 +32,11 @@ def nnunet_command(name: str) -> str:
     return command
 
 
+def number_of(dataset: str) -> str:
+    """A data set's ID, as nnU-Net's commands take it."""
+    return str(int(dataset.removeprefix("Dataset")[:3]))
+
+
 def variables(device: str) -> dict[str, str]:
     """This process' environment, in which nnU-Net also finds our trainers, and spares a CPU."""
     searched = [folder for folder in os.environ.get(SEARCH, "").split(os.pathsep) if folder]
@@ -95,6 +100,13 @@ def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Send a signal to a process group, where something is left of it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it printed nothing"
 
 
 @contextmanager

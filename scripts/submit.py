@@ -225,9 +225,9 @@ def judge(args: argparse.Namespace, package: Path, dataset_json: Mapping[str, An
     allowed = [problem for problem in problems if problem.is_empty and args.allow_empty]
     for problem in problems:
         print(f"{'warning: ' if problem in allowed else ''}{problem}")
-    if len(problems) > len(allowed):
+    if count := len(problems) - len(allowed):
         first = next(problem for problem in problems if problem not in allowed)
         remedy = "put that right; nothing was packed" if package != args.check_only else "do not upload it"
         if first.is_empty:
             remedy += ", or give --allow-empty where a case may have none"
-        raise ValueError(f"{len(problems) - len(allowed)} problems, first {first}; {remedy}")
+        raise ValueError(f"{count} problem{'s' * (count > 1)}, first {first}; {remedy}")

@@ -391,7 +391,7 @@ class TestRefusals:
         [
             (None, "cannot be read"),
             ("not JSON", "cannot be read"),
-            ("[1, 2]", "is no plans file"),
+            ("[1, 2]", "holds no JSON object"),
             ('{"labels": {}}', "is no plans file"),
             ('{"configurations": {"tiny": {"patch_size": 3}}}', "is no plans file"),
         ],

@@ -89,7 +89,7 @@ def draw_overlay(
         outline(axes, reference[box], dict.fromkeys(colours, REFERENCE), style=":")
     add_legend(figure, {label_names[value]: colour for value, colour in colours.items()})
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI)
+    figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight")  # a title of several lines is not cut
     return file.getvalue()
 
 

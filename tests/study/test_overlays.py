@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nnunet_archs.study.overlays import BACKGROUND, COLOURS, draw_overlay, extremes, fullest_slice
+from nnunet_archs.study.overlays import BACKGROUND, COLOURS, DPI, PANEL, draw_overlay, extremes, fullest_slice
 
 NAMES = {0: "background", 1: "anterior", 2: "posterior"}
 
@@ -36,9 +36,18 @@ def test_contours_of_all_labels_are_drawn():
 def test_a_panel_a_network_and_one_for_the_reference():
     image, labels = case()
     widths = [
-        drawn(image, labels, dict.fromkeys(names, labels), (3, 1, 1), NAMES).shape[1] for names in ("", "a", "abc")
+        drawn(image, labels, dict.fromkeys(names, labels), (3, 1, 1), NAMES).shape[1] for names in ("a", "ab", "abcd")
     ]
-    assert widths == [widths[0], 2 * widths[0], 4 * widths[0]]
+    assert np.diff(widths).tolist() == pytest.approx([PANEL * DPI, 2 * PANEL * DPI], abs=2)
+
+
+def test_a_title_of_several_lines_is_not_cut():
+    image, labels = case()
+    short, long = (
+        drawn(image, labels, {title: labels}, (3, 1, 1), NAMES).shape[0]
+        for title in ("a", "a case of a long name " * 4)
+    )
+    assert long > short + 30
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 30), (6, 40, 30)])

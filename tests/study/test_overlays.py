@@ -42,7 +42,7 @@ def test_a_panel_a_network_and_one_for_the_reference():
 
 
 def test_a_title_of_several_lines_is_not_cut():
-    image, labels = case()
+    image, labels = (array.swapaxes(1, 2) for array in case())  # a tall one
     pixels = drawn(image, labels, {"a name of several lines " * 4: labels}, (3, 1, 1), NAMES)
     assert (pixels[:5] == pixels[0, 0]).all()
 

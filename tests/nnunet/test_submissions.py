@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import SimpleITK
-from tiny_dataset import ID, LIMIT, PLANS, Home, read_label_maps, save_untrained
+from tiny_dataset import DATASET, ID, LIMIT, PLANS, Home, load_json, read_label_maps, save_untrained
 
 from nnunet_archs.scripts.main import main
 
@@ -26,9 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
-def folders(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable, value in home.variables.items():
-        monkeypatch.setenv(variable, value)
+def _models(home: Home, in_process: None) -> None:
     home.once("submission_models", lambda: save_models(home))
 
 
@@ -72,6 +70,21 @@ def test_five_folds_of_a_model(home: Home, tmp_path: Path) -> None:
     theirs = read_label_maps(by_nnunet(home, "2d", FOLDS["2d"], "--save_probabilities"))
     renamed = {name.replace(".nii.gz", "_seg.nii.gz"): label_map for name, label_map in theirs.items()}
     assert_equal(packed(tmp_path / "out" / "submission.zip", tmp_path / "packed"), renamed)
+
+
+def test_best_of_all(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searched and postprocessed, all by nnU-Net; results in a folder of their own, for the search takes all there."""
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    for fold in FOLDS["2d"]:
+        save_untrained(home, TRAINER, "2d", fold).perform_actual_validation()
+    submit(home, tmp_path / "out")
+    information = load_json(tmp_path / "results" / DATASET / "inference_information.json")
+    best = information["best_model_or_ensemble"]
+    assert [model["configuration"] for model in best["selected_model_or_models"]] == ["2d"]
+    made = by_nnunet(home, "2d", FOLDS["2d"], "--save_probabilities")  # of the same models
+    files = ["-pp_pkl_file", best["postprocessing_file"], "-plans_json", best["some_plans_file"]]
+    home.run("nnUNetv2_apply_postprocessing", "-i", made, "-o", tmp_path / "theirs", *files, "-np", 1)
+    assert_equal(packed(tmp_path / "out" / "submission.zip", tmp_path / "packed"), read_label_maps(tmp_path / "theirs"))
 
 
 def test_container_of_an_ensemble(home: Home, tmp_path: Path) -> None:

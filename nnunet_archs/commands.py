@@ -103,10 +103,10 @@ def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
+    """The last line of a log that says something, without what `nnunet-archs` puts before an error."""
     text = log.read_text(errors="replace") if log.exists() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it printed nothing"
+    return lines[-1].removeprefix("nnunet-archs: error: ") if lines else "it printed nothing"
 
 
 @contextmanager

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from nnunet_archs.deploy.trained import TrainedModel, open_folder, open_model
 from nnunet_archs.networks.unet_sharp import GridNetwork
@@ -37,11 +34,11 @@ class PrunableModel(TrainedModel):
         """The folds that were trained to their end."""
         return self.source.finished
 
-    @cached_property
+    @property
     def whole(self) -> GridNetwork:
         """The whole network as it was trained, on the meta device: its shapes, not its weights."""
-        with torch.device("meta"):
-            return self.build()
+        assert isinstance(self.on_meta, GridNetwork)
+        return self.on_meta
 
     @property
     def levels(self) -> range:

@@ -63,13 +63,13 @@ def draw_extremes(run: Run, cases: Mapping[str, CaseDice], dataset_json: Mapping
     """Draw the worst and the best held-out case, by mean foreground Dice (cases without any count as worst)."""
     ranked = sorted(cases, key=lambda case: np.nan_to_num(mean_dice(cases[case]), nan=-1.0))
     ending, folder = dataset_json["file_ending"], run.output / "overlays"
+    reader = reader_for(dataset_json, run.raw / "imagesTs" / f"{ranked[0]}_0000{ending}")
     folder.mkdir(exist_ok=True)
     drawn = {}
     for which, case in (("worst", ranked[0]), ("best", ranked[-1])):
         image, truth = run.raw / "imagesTs" / f"{case}_0000{ending}", run.raw / "labelsTs" / f"{case}{ending}"
         prediction = {f"{which}: {case}, Dice {_format(mean_dice(cases[case]))}": run.predictions / f"{case}{ending}"}
         drawn[which] = folder / f"{run.name}_{which}.png"
-        reader = reader_for(dataset_json, image)
         drawn[which].write_bytes(draw_files(reader, [image], truth, prediction, dataset_json["labels"]))
     return drawn
 

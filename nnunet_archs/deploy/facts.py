@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import torch
-
 from nnunet_archs.trainers.base import PaperTrainer
 
 from .trained import TrainedModel
@@ -57,15 +55,13 @@ def network_facts(model: TrainedModel, written: Format) -> dict[str, Any]:
     imported = model.configuration.network_arch_init_kwargs_req_import
     batch, channels, *patch = model.input_shape
     heads = model.labels.num_segmentation_heads
-    with torch.device("meta"):
-        network = model.build()
     return {
         "class": name,
         "arguments": arguments,
         "imported_arguments": [key for key in imported if key in arguments],
         "input_channels": channels,
         "num_classes": heads,
-        "fusion": written.fusion if has_fusion(network) else None,
+        "fusion": written.fusion if has_fusion(model.on_meta) else None,
         "input": {"name": INPUT, "shape": [batch, channels, *patch], "type": "float32"},
         "output": {"name": OUTPUT, "shape": [batch, heads, *patch], "type": "float32"},
     }

@@ -149,8 +149,7 @@ def spelled_out(word: str, name: str) -> str:
 def inference_cost(model: TrainedModel, image_size: Sequence[int] | None) -> dict[str, Any]:
     """What an image takes of a fold, as nnU-Net predicts: counted on the meta device, and timed for a size given."""
     size = list(image_size or median_size(model))
-    with torch.device("meta"):
-        network, x = model.build().eval(), torch.empty(model.input_shape)
+    network, x = model.on_meta.eval(), torch.empty(model.input_shape, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
         network(x)
     kept = (x, *network.parameters(), *network.buffers())

@@ -139,10 +139,10 @@ class TrainedModel:
         )
 
     @cached_property
-    def shapes(self) -> dict[str, torch.Size]:
-        """The shape of each of the network's weights, by name."""
+    def on_meta(self) -> nn.Module:
+        """The network on the meta device: its shapes, not its weights."""
         with torch.device("meta"):
-            return shapes(self.build().state_dict())
+            return self.build()
 
     def check(self, fold: str, checkpoint: dict[str, Any]) -> None:
         """Check that a fold's checkpoint is of this model.
@@ -153,7 +153,7 @@ class TrainedModel:
         where = f"fold {fold} of {self.source.folder}"
         if describe(checkpoint) != (self.trainer.__name__, self.configuration_name, self.mirroring_axes):
             raise ValueError(f"{where} was trained otherwise than the others there; put it into a folder of its own")
-        if shapes(checkpoint["network_weights"]) != self.shapes:
+        if shapes(checkpoint["network_weights"]) != shapes(self.on_meta.state_dict()):
             raise ValueError(f"{where} does not fit plans.json beside it; copy or train the fold again")
 
     def load(self, fold: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def instance_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Tensor:
-    """Instance norm of `(B, C, *spatial)`, its means taken an axis at a time.
+    """Instance norm of `(B, C, *spatial)`, its means taken an axis at a time; the arguments are torch's operator's.
 
     onnxruntime's own operator adds up all voxels of a channel one after another, in float32: in 3D that alone moved
     logits by more than 1e-4.

@@ -169,8 +169,7 @@ def run_command(study: Study, title: str, command: Sequence[str]) -> None:
     finally:
         end(process)
     if process.returncode:
-        said = last_line(log).removeprefix("nnunet-archs: error: ")
-        raise ValueError(f"{title} failed: {said} (all of it: {log})")
+        raise ValueError(f"{title} failed: {last_line(log)} (all of it: {log})")
 
 
 def shown(command: Sequence[str]) -> list[str]:

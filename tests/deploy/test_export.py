@@ -310,6 +310,20 @@ def test_library_that_is_missing(
     assert_refused(folder, ["safetensors not installed", 'pip install "nnunet-archs[export]"'], [], tmp_path, capsys)
 
 
+@pytest.mark.parametrize("options", [{}, {"affine": True}, {"affine": True, "track_running_stats": True}])
+def test_instance_norm_of_a_graph_is_torchs(options: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    norm = torch.nn.InstanceNorm3d(2, dtype=torch.double, **options)
+    for tensor in norm.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(1, 2)
+    norm.eval()
+    x = torch.randn(1, 2, 3, 4, 5, dtype=torch.double)
+    tracked = (norm.running_mean, norm.running_var, not norm.track_running_stats)
+    found = weights.instance_norm(x, norm.weight, norm.bias, *tracked, norm.momentum, norm.eps, False)
+    torch.testing.assert_close(found, norm(x))
+
+
 def test_nan_is_a_difference() -> None:
     x = torch.tensor([1.0, math.nan])
     assert not exporting.largest_difference([x], [torch.ones(2)]) <= exporting.LIMIT

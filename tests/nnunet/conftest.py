@@ -13,6 +13,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     return home
 
 
+@pytest.fixture
+def in_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net's folders for what runs in this process, augmentation too."""
+    for name, value in home.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+
+
 def prepare(home: Home) -> None:
     write_raw_dataset(home.raw)
     home.run("nnUNetv2_plan_and_preprocess", "-d", ID, "--verify_dataset_integrity", "--no_pp", "-npfp", 1)

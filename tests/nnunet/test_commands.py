@@ -92,13 +92,6 @@ def assert_are_label_maps(label_maps: dict[str, np.ndarray]) -> None:
         assert set(np.unique(label_map)) <= {0, 1, 2}
 
 
-@pytest.fixture
-def in_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in home.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-
-
 @pytest.mark.usefixtures("in_process")
 def test_cascade(home: Home) -> None:
     run_training(ID, "3d_lowres", 0, LOWRES_TRAINER, PLANS, device=CPU)

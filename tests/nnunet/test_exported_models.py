@@ -17,14 +17,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "sliding_window.py"
 # the plan's own spacing, one that asks for resampling, and one for resampling slice by slice; x, y, z in mm
 SPACINGS = [(1.0, 1.0, 2.0), (0.8, 1.1, 1.7), (1.2, 0.9, 4.5)]
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _in_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in home.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
 
 
 def write_images(source: Path, folder: Path) -> None:

@@ -13,14 +13,7 @@ from nnunet_archs.scripts.main import main
 
 CPU = torch.device("cpu")
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _in_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in home.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
 
 
 def dice_of_validation(folder: Path) -> float:

@@ -133,7 +133,7 @@ def save_untrained(home: Home, name: str, configuration: str, fold: int) -> nnUN
     trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
     folder = Path(trainer.output_folder_base)
     trainer.save_checkpoint(str(folder / f"fold_{fold}" / "checkpoint_final.pth"))
-    (folder / "plans.json").write_text(json.dumps(load_json(home.preprocessed / f"{PLANS}.json")))
+    shutil.copyfile(home.preprocessed / f"{PLANS}.json", folder / "plans.json")
     shutil.copyfile(home.preprocessed / "dataset.json", folder / "dataset.json")
     return trainer
 

@@ -2,7 +2,7 @@
 
 nnU-Net estimates memory by counting what convolutions give, and compares it with a reference that was fitted to its own
 networks. Here its rules stay, and what a training step takes of a GPU is measured: network, loss and optimiser, on the
-meta device (`memory.py`). A plan fits if that and a reserve is no more than the GPU has. nnU-Net's own two networks
+meta device (`nnunet_archs/measure/memory.py`). A plan fits if that and a reserve is no more than the GPU has. nnU-Net's own two networks
 keep nnU-Net's references, so that they get nnU-Net's own plans.
 """
 
@@ -27,12 +27,11 @@ from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from typing_extensions import override
 
+from nnunet_archs.measure.memory import GIB, TrainingMemory
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.names import trainer_class
 from nnunet_archs.trainers.nnunet import BaselineTrainer, ResidualEncoderUNetTrainer
-
-from .memory import GIB, TrainingMemory
 
 MIN_BATCH_SIZE = 2  # nnU-Net's
 # Of a GPU's memory, what is not a step's tensors: CUDA's context, workspaces of convolutions, gaps between blocks. By

@@ -23,17 +23,17 @@ from torch import nn
 from tqdm import tqdm
 
 from nnunet_archs import networks
+from nnunet_archs.benchmark.report import markdown
+from nnunet_archs.benchmark.result import Result, Row, load
+from nnunet_archs.benchmark.workloads import TOPOLOGIES, Workload, from_plans
+from nnunet_archs.measure.counts import count
+from nnunet_archs.measure.time import Execution, sample
 from nnunet_archs.networks import SegmentationNetwork
-from nnunet_archs.networks.contract import check_choice
-from nnunet_archs.plans.counts import count
+from nnunet_archs.networks.parts.contract import check_choice
 from nnunet_archs.trainers.nnunet import BaselineTrainer, PlainConvUNetTrainer, ResidualEncoderUNetTrainer
 
-from .benchmark_report import markdown
-from .benchmark_result import Result, Row, load
 from .doctor import what_is_wrong_with_writing
-from .measures import Execution, sample
 from .prune import choose_device
-from .workloads import TOPOLOGIES, Workload, from_plans
 
 NETWORKS: dict[str, Any] = {
     name: getattr(networks, name)

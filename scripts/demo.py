@@ -16,14 +16,13 @@ from typing import Any
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
-from nnunet_archs.commands import unwound_by_sigterm
-from nnunet_archs.trainers.find import find_trainer
-
-from .phantom import write_phantom
-from .pipeline import FOLDERS, Run, run_steps
-from .raw_dataset import inspect_folder, write_dataset
-from .report import report
-from .steps import StepError
+from nnunet_archs.convert.folders import inspect_folder, write_dataset
+from nnunet_archs.demo.phantom import write_phantom
+from nnunet_archs.demo.pipeline import FOLDERS, Run, run_steps
+from nnunet_archs.demo.result import report
+from nnunet_archs.nnunet.commands import unwound_by_sigterm
+from nnunet_archs.nnunet.find import find_trainer
+from nnunet_archs.nnunet.steps import StepError
 
 # Appended to a trainer of ours whose name sets no length: for a few minutes on two CPU cores, or on a GPU.
 CPU_LENGTH, GPU_LENGTH = "_5epochs_30iterations", "_50epochs_100iterations"

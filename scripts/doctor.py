@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from nnunet_archs.discovery import discovery_folder
-from nnunet_archs.trainers.find import find_trainer
+from nnunet_archs.nnunet.find import find_trainer
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from nnunet_archs.networks.papers import PAPERS, Paper
-from nnunet_archs.networks.published import PUBLISHED
-
-from .markdown import markdown_table
+from nnunet_archs.fidelity.papers import PAPERS, Paper
+from nnunet_archs.fidelity.published import PUBLISHED
+from nnunet_archs.tables import markdown_table
 
 HEAD = """# Fidelity
 

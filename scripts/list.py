@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from nnunet_archs.networks.published import PUBLISHED, Published
+from nnunet_archs.fidelity.published import PUBLISHED, Published
 from nnunet_archs.trainers.names import OPTIONS, TRAINERS
 from nnunet_archs.trainers.options import Option
 

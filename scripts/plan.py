@@ -24,15 +24,14 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
-from nnunet_archs.networks.contract import check_choice
-from nnunet_archs.plans.files import not_preprocessed, plans_file, share_data, write_plans
+from nnunet_archs.measure.memory import GIB
+from nnunet_archs.networks.parts.contract import check_choice
+from nnunet_archs.nnunet.plans import not_preprocessed, plans_file, share_data, write_plans
 from nnunet_archs.plans.matching import match, parameters, peak_memory, trainer_of
-from nnunet_archs.plans.memory import GIB
 from nnunet_archs.plans.planner import CONFIGURATIONS, Limits, planner_class
+from nnunet_archs.tables import markdown_table
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.names import UnknownTrainer, plans_name, trainer_class
-
-from .markdown import markdown_table
 
 Row: TypeAlias = tuple[str, ...]
 

@@ -16,10 +16,9 @@ import torch
 
 from nnunet_archs.deploy.trained import FILES, FINAL
 from nnunet_archs.files import atomic_folder
-
-from .levels import markdown, measure, table
-from .prunable import PrunableModel, open_prunable, pruned_name
-from .validation import find_validation
+from nnunet_archs.prune.levels import markdown, measure, table
+from nnunet_archs.prune.model import PrunableModel, open_prunable, pruned_name
+from nnunet_archs.prune.validation import find_validation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

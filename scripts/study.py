@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nnunet_archs.commands import is_trained, last_line, unwound_by_sigterm
+from nnunet_archs.nnunet.commands import is_trained, last_line, unwound_by_sigterm
 from nnunet_archs.study.definition import Study, read_study
 from nnunet_archs.study.executors import make_executor
 from nnunet_archs.study.jobs import jobs_of

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from nnunet_archs.commands import last_line, nnunet_command, unwound_by_sigterm, variables
 from nnunet_archs.deploy.check import check, check_pattern, find_cases
 from nnunet_archs.deploy.container import Settings, build_container
 from nnunet_archs.deploy.submit import (
@@ -32,8 +31,8 @@ from nnunet_archs.deploy.submit import (
     select,
     write_package,
 )
-
-from .steps import Step, StepError, run_step
+from nnunet_archs.nnunet.commands import last_line, nnunet_command, unwound_by_sigterm, variables
+from nnunet_archs.nnunet.steps import Step, StepError, run_step
 
 PACKAGE = "submission.zip"
 

@@ -21,8 +21,8 @@ from typing_extensions import Unpack, override
 from nnunet_archs.losses import CrossEntropyLoss, DeepSupervisionLoss, SegmentationLoss
 from nnunet_archs.losses.base import LabelKwargs
 from nnunet_archs.networks import SegmentationNetwork, Topology
-from nnunet_archs.networks.contract import Supervision
-from nnunet_archs.networks.topology import PLANNED
+from nnunet_archs.networks.parts.contract import Supervision
+from nnunet_archs.networks.parts.topology import PLANNED
 
 from .memory import describe_memory
 from .options import Option

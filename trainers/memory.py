@@ -10,7 +10,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor
 
-from nnunet_archs.plans.memory import GIB, TrainingMemory, training_memory
+from nnunet_archs.measure.memory import GIB, TrainingMemory, training_memory
 
 if TYPE_CHECKING:
     from .base import PaperTrainer

@@ -9,7 +9,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
-from nnunet_archs.networks.contract import Supervision
+from nnunet_archs.networks.parts.contract import Supervision
 
 from .base import PaperTrainer
 

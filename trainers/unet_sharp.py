@@ -23,8 +23,8 @@ from nnunet_archs.networks import (
     VNetPlusPlus,
     VNetSharp,
 )
-from nnunet_archs.networks.contract import Supervision
 from nnunet_archs.networks.guidance import ClassificationGuidedModule
+from nnunet_archs.networks.parts.contract import Supervision
 
 from .base import PaperTrainer, end_command
 from .options import Option

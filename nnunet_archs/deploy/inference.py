@@ -19,8 +19,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.postprocessing.remove_connected_components import load_postprocess_save
 from torch import Tensor
 
-from nnunet_archs.commands import SEARCH
 from nnunet_archs.discovery import discovery_folder
+from nnunet_archs.nnunet.commands import SEARCH
 
 from .check import read_voxels
 

@@ -17,10 +17,10 @@ from nnunetv2.inference.sliding_window_prediction import compute_steps_for_slidi
 from packaging.requirements import Requirement
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunet_archs.plans.counts import IN_PLACE
-from nnunet_archs.plans.memory import FLOAT, LiveStorages
+from nnunet_archs.measure.counts import IN_PLACE
+from nnunet_archs.measure.memory import FLOAT, LiveStorages
+from nnunet_archs.nnunet.find import find_trainer
 from nnunet_archs.trainers.base import PaperTrainer
-from nnunet_archs.trainers.find import find_trainer
 from nnunet_archs.trainers.names import TRAINERS, find_option
 
 from .facts import network_call, version_of, versions

@@ -14,8 +14,8 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
-from nnunet_archs.commands import is_trained, number_of
 from nnunet_archs.files import write_whole
+from nnunet_archs.nnunet.commands import is_trained, number_of
 
 from .check import file_name, read_voxels
 

@@ -18,7 +18,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager, deter
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
-from nnunet_archs.trainers.find import find_trainer
+from nnunet_archs.nnunet.find import find_trainer
 from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
 
 FINAL = "checkpoint_final.pth"

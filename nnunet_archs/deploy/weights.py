@@ -19,7 +19,7 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
 
-from nnunet_archs.networks.fusion import Fusion, FusionConv
+from nnunet_archs.networks.parts.fusion import Fusion, FusionConv
 
 Run = Callable[[Tensor], Tensor]
 INPUT, OUTPUT = "image", "logits"

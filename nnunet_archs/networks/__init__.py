@@ -1,11 +1,11 @@
-"""Networks, one module a paper, and the parts they share."""
+"""Networks, one module a paper; `parts` is what they share."""
 
 from .caggnet import CAggNet
-from .contract import SegmentationNetwork
 from .crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
 from .focusnet import FocusNetPlusPlus
 from .improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
-from .topology import Topology
+from .parts.contract import SegmentationNetwork
+from .parts.topology import Topology
 from .unet_sharp import (
     CanonicalUNet3Plus,
     CanonicalVNet3Plus,

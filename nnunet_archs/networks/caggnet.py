@@ -27,13 +27,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from .blocks import ConvStack, SqueezeExcite
-from .contract import SegmentationNetwork, Supervision, check_choice
-from .encoders import ConvEncoder
-from .fusion import Fusion, FusionConv
-from .grid import Grid, Node, caggnet
-from .heads import Heads
-from .topology import Topology, TopologyKwargs
+from .parts.blocks import ConvStack, SqueezeExcite
+from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.encoders import ConvEncoder
+from .parts.fusion import Fusion, FusionConv
+from .parts.grid import Grid, Node, caggnet
+from .parts.heads import Heads
+from .parts.topology import Topology, TopologyKwargs
 
 Aggregation = Literal["concat", "add"]
 

@@ -42,12 +42,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from .blocks import ConvNormAct
-from .contract import SegmentationNetwork, Supervision, check_choice
-from .fusion import Fusion, FusionConv
-from .heads import Heads
-from .recompute import recomputed
-from .topology import Axes, Topology, TopologyKwargs
+from .parts.blocks import ConvNormAct
+from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.fusion import Fusion, FusionConv
+from .parts.heads import Heads
+from .parts.recompute import recomputed
+from .parts.topology import Axes, Topology, TopologyKwargs
 
 # a path's kernel for the kernel of its stage; None for a plain 1 x 1 convolution
 Path: TypeAlias = Callable[[Axes], Axes] | None

@@ -40,14 +40,14 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from .blocks import ConvNormAct, SqueezeExcite
-from .contract import SegmentationNetwork, Supervision, check_choice
-from .encoders import widened
-from .fuse import upsample
-from .fusion import Fusion, FusionConv
-from .heads import Heads
-from .recompute import recomputed
-from .topology import Axes, Conv, Topology, TopologyKwargs
+from .parts.blocks import ConvNormAct, SqueezeExcite
+from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.encoders import widened
+from .parts.fusion import Fusion, FusionConv
+from .parts.heads import Heads
+from .parts.recompute import recomputed
+from .parts.separable import upsample
+from .parts.topology import Axes, Conv, Topology, TopologyKwargs
 
 # the block as the paper's text has it, or as the authors' code has it
 Block = Literal["text", "released"]

@@ -32,12 +32,12 @@ from dynamic_network_architectures.building_blocks.helper import get_matching_dr
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from .blocks import ConvStack
-from .contract import SegmentationNetwork, Supervision, check_choice
-from .encoders import ConvEncoder
-from .fusion import Fusion, FusionConv
-from .heads import Heads
-from .topology import Topology, TopologyKwargs
+from .parts.blocks import ConvStack
+from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.encoders import ConvEncoder
+from .parts.fusion import Fusion, FusionConv
+from .parts.heads import Heads
+from .parts.topology import Topology, TopologyKwargs
 
 
 class ClassicalUNet(SegmentationNetwork):

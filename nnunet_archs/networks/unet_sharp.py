@@ -34,14 +34,14 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
-from .blocks import ConvStack
-from .contract import SegmentationNetwork, Supervision, check_choice
-from .encoders import ConvEncoder, VNetEncoder
-from .fusion import Fusion, FusionConv
-from .grid import Grid, Node, Wiring, node_name, unet, unet_3_plus, unet_plus_plus, unet_sharp, up_to_level
 from .guidance import Guidance
-from .heads import Heads
-from .topology import Axes, Topology, TopologyKwargs
+from .parts.blocks import ConvStack
+from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.encoders import ConvEncoder, VNetEncoder
+from .parts.fusion import Fusion, FusionConv
+from .parts.grid import Grid, Node, Wiring, node_name, unet, unet_3_plus, unet_plus_plus, unet_sharp, up_to_level
+from .parts.heads import Heads
+from .parts.topology import Axes, Topology, TopologyKwargs
 
 
 class GridKwargs(TopologyKwargs, total=False):

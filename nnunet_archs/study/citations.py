@@ -8,7 +8,7 @@ from statistics import mode
 from typing import Any
 
 from nnunet_archs import networks
-from nnunet_archs.networks.published import PUBLISHED
+from nnunet_archs.fidelity.published import PUBLISHED
 
 from .wording import count, listed
 

@@ -24,13 +24,13 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
-from nnunet_archs.commands import is_trained, last_line
 from nnunet_archs.files import write_whole
-from nnunet_archs.images import read_labels
-from nnunet_archs.plans.counts import count
-from nnunet_archs.plans.memory import GIB
+from nnunet_archs.measure.counts import count
+from nnunet_archs.measure.memory import GIB
+from nnunet_archs.nnunet.commands import is_trained, last_line
+from nnunet_archs.nnunet.find import find_trainer
+from nnunet_archs.nnunet.images import read_labels
 from nnunet_archs.trainers.base import PaperTrainer
-from nnunet_archs.trainers.find import find_trainer
 from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
 

@@ -11,7 +11,7 @@ import torch
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
-from nnunet_archs.trainers.find import find_trainer
+from nnunet_archs.nnunet.find import find_trainer
 from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
 
 from .document import Document, Place

@@ -13,7 +13,7 @@ from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnunet_archs.images import read_image, read_labels
+from nnunet_archs.nnunet.images import read_image, read_labels
 
 from .definition import Study
 from .jobs import Job, preprocessed

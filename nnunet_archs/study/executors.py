@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from nnunet_archs.commands import begin, end, for_training, is_trained, variables
+from nnunet_archs.nnunet.commands import begin, end, for_training, is_trained, variables
 
 from .definition import Study
 from .jobs import Job

@@ -14,8 +14,8 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_archs.commands import going_on, is_trained
-from nnunet_archs.plans.files import plans_file
+from nnunet_archs.nnunet.commands import going_on, is_trained
+from nnunet_archs.nnunet.plans import plans_file
 
 from .definition import Device, Network, Study
 from .locks import is_held

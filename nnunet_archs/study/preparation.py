@@ -18,9 +18,9 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_archs.commands import begin, end, is_trained, last_line, nnunet_command, number_of, variables
 from nnunet_archs.files import write_whole
-from nnunet_archs.plans.files import STOCK, not_preprocessed, plans_file
+from nnunet_archs.nnunet.commands import begin, end, is_trained, last_line, nnunet_command, number_of, variables
+from nnunet_archs.nnunet.plans import STOCK, not_preprocessed, plans_file
 from nnunet_archs.trainers.names import UnknownTrainer, plans_name, trainer_class
 
 from .definition import N_FOLDS, Network, Study

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from nnunet_archs.commands import is_trained, last_line
+from nnunet_archs.nnunet.commands import is_trained, last_line
 
 from .definition import Study
 from .executors import Executor, Run

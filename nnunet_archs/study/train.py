@@ -11,7 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from nnunet_archs.commands import going_on
+from nnunet_archs.nnunet.commands import going_on
 
 from .locks import acquire
 

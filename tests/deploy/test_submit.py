@@ -18,9 +18,9 @@ import torch
 
 from nnunet_archs.deploy import inference
 from nnunet_archs.deploy.inference import CHOICES, Clock, Predictor
+from nnunet_archs.nnunet.steps import Step
 from nnunet_archs.scripts import submit as command
 from nnunet_archs.scripts.main import main
-from nnunet_archs.scripts.steps import Step
 
 DATASET = "Dataset901_Fake"
 PLANS = {"configurations": {"2d": {}, "3d_lowres": {}, "3d_cascade_fullres": {"previous_stage": "3d_lowres"}}}

@@ -6,7 +6,7 @@ from test_networks import NETWORKS, arguments, build, build_from, run, topology
 from torch import nn
 
 from nnunet_archs import networks
-from nnunet_archs.plans.memory import kept_for_backward
+from nnunet_archs.measure.memory import kept_for_backward
 
 # where blocks differ; the others are made of the same ones
 KINDS = [
@@ -46,7 +46,7 @@ def test_it_keeps_at_most_twice_what_nnunet_keeps(network):
             kwargs = arguments(3, strides, 3) | features | own
             net, _ = build_from(network, [2], kwargs, supervision="paper", deep_supervision=True, checkpoint=checkpoint)
             kept.append(kept_for_backward(net, (2, 2, 128, 128, 128)) / 2**30)
-    # PlainConvUNet: 6.69 GiB (tests/plans/test_memory.py)
+    # PlainConvUNet: 6.69 GiB (tests/measure/test_memory.py)
     assert kept[1] < min(2 * 6.69, 0.7 * kept[0])
     if network is networks.UNetSharp:
         # 15.51 and 7.96 with two classes in place of three

@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from nnunet_archs.networks import Topology
-from nnunet_archs.networks import fuse as fuse_module
-from nnunet_archs.networks.fuse import CHUNK_BYTES, Interpolation, bands, fuse, operator, upsample
-from nnunet_archs.networks.fusion import FusionConv, convolve, is_fused
+from nnunet_archs.networks.parts import separable as fuse_module
+from nnunet_archs.networks.parts.fusion import FusionConv, convolve, is_fused
+from nnunet_archs.networks.parts.separable import CHUNK_BYTES, Interpolation, bands, fuse, operator, upsample
 
 
 @st.composite

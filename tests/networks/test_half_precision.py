@@ -4,8 +4,8 @@ import pytest
 import torch
 from test_networks import NETWORKS, build
 
-from nnunet_archs.networks.fuse import upsample
-from nnunet_archs.networks.fusion import FusionConv, convolve
+from nnunet_archs.networks.parts.fusion import FusionConv, convolve
+from nnunet_archs.networks.parts.separable import upsample
 
 
 class SlicedTextbook(FusionConv):

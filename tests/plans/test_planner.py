@@ -21,7 +21,7 @@ from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from planning import CT, HIPPOCAMPUS, set_folders, write_datasets
 
-from nnunet_archs.plans.memory import GIB
+from nnunet_archs.measure.memory import GIB
 from nnunet_archs.plans.planner import RESERVE, RESERVED_SHARE, planner_class
 from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.names import plans_name, trainer_class

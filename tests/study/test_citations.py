@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nnunet_archs.networks.papers import CAGGNET, CROSSLINK, FOCUSNET, IMPROVED_SKIP, UNET_SHARP
+from nnunet_archs.fidelity.papers import CAGGNET, CROSSLINK, FOCUSNET, IMPROVED_SKIP, UNET_SHARP
 from nnunet_archs.study.citations import NNUNET, REVISITED, reference_of
 from nnunet_archs.trainers.names import TRAINERS
 

@@ -10,7 +10,7 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from planning import HIPPOCAMPUS, set_folders
 from studies import STUDY, make_cascade, make_study, write_plans
 
-from nnunet_archs.commands import last_line
+from nnunet_archs.nnunet.commands import last_line
 from nnunet_archs.scripts.main import main
 from nnunet_archs.study.preparation import (
     check,

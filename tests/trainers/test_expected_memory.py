@@ -10,7 +10,7 @@ from hand_made import make_batch, make_dataset_json, make_plans, make_trainer
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_archs.plans.memory import GIB, LiveStorages
+from nnunet_archs.measure.memory import GIB, LiveStorages
 from nnunet_archs.plans.planner import architecture
 from nnunet_archs.trainers.memory import describe_memory, expected_memory
 from nnunet_archs.trainers.names import TRAINERS, trainer_class

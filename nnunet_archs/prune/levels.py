@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from nnunet_archs.networks.unet_sharp import GridNetwork
 
-from .prunable import PrunableModel
+from .model import PrunableModel
 from .validation import CaseDice, Validation, case_dice, load_case, mean_foreground
 
 REPEATS = 5  # timed forward passes of each level

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_archs.plans.counts import Counts
-
-from .measures import Sample
+from nnunet_archs.measure.counts import Counts
+from nnunet_archs.measure.time import Sample
 
 
 @dataclass

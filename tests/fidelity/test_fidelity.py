@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from nnunet_archs.networks.papers import PAPERS
-from nnunet_archs.networks.published import PUBLISHED
+from nnunet_archs.fidelity.papers import PAPERS
+from nnunet_archs.fidelity.published import PUBLISHED
 from nnunet_archs.scripts.fidelity import page
 from nnunet_archs.scripts.list import listing, text
 

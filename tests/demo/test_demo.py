@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_archs.commands import SEARCH
-from nnunet_archs.scripts import demo, pipeline
+from nnunet_archs.demo import pipeline
+from nnunet_archs.demo.phantom import write_phantom
+from nnunet_archs.demo.result import format_dice, mean_dice
+from nnunet_archs.nnunet.commands import SEARCH
+from nnunet_archs.nnunet.steps import Step, StepError, run_step
+from nnunet_archs.scripts import demo
 from nnunet_archs.scripts.main import main
-from nnunet_archs.scripts.phantom import write_phantom
-from nnunet_archs.scripts.report import format_dice, mean_dice
-from nnunet_archs.scripts.steps import Step, StepError, run_step
 from nnunet_archs.study.examples import label_names
 
 

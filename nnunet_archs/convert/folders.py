@@ -15,7 +15,7 @@ from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from skimage.io import imread, imsave
 
-from nnunet_archs.images import read_image, reader_for
+from nnunet_archs.nnunet.images import read_image, reader_for
 
 from .case_files import Case, check_case
 

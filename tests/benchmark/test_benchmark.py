@@ -16,13 +16,14 @@ from hand_made import make_plans
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from torch import nn
 
+from nnunet_archs.benchmark.workloads import TOPOLOGIES, from_plans
+from nnunet_archs.measure import time as measures
+from nnunet_archs.measure.memory import kept_for_backward
+from nnunet_archs.measure.time import Execution, Sample
 from nnunet_archs.networks import SegmentationNetwork, UNetSharp
-from nnunet_archs.networks.fusion import FusionConv
-from nnunet_archs.plans.memory import kept_for_backward
-from nnunet_archs.scripts import benchmark, measures
+from nnunet_archs.networks.parts.fusion import FusionConv
+from nnunet_archs.scripts import benchmark
 from nnunet_archs.scripts.main import main
-from nnunet_archs.scripts.measures import Execution, Sample
-from nnunet_archs.scripts.workloads import TOPOLOGIES, from_plans
 
 N_ROWS = 6  # of two networks in two forms, and nnU-Net's own
 

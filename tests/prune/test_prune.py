@@ -14,10 +14,10 @@ from torch import nn
 
 from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.networks import UNetPlusPlus, UNetSharp, VNetPlusPlus, VNetSharp
+from nnunet_archs.prune.levels import cells, dice_fields, table
+from nnunet_archs.prune.validation import mean_foreground
 from nnunet_archs.scripts import prune
-from nnunet_archs.scripts.levels import cells, dice_fields, table
 from nnunet_archs.scripts.main import main
-from nnunet_archs.scripts.validation import mean_foreground
 from nnunet_archs.trainers import names
 from nnunet_archs.trainers.names import trainer_class
 from nnunet_archs.trainers.unet_sharp import PrunableTrainer

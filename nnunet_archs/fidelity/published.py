@@ -11,14 +11,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .caggnet import CAggNet
-from .contract import SegmentationNetwork
-from .crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
-from .focusnet import FocusNetPlusPlus
-from .improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
-from .papers import CAGGNET, CROSSLINK, FOCUSNET, IMPROVED_SKIP, UNET_SHARP, Paper
-from .topology import TopologyKwargs
-from .unet_sharp import (
+from nnunet_archs.networks.caggnet import CAggNet
+from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
+from nnunet_archs.networks.focusnet import FocusNetPlusPlus
+from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
+from nnunet_archs.networks.parts.contract import SegmentationNetwork
+from nnunet_archs.networks.parts.topology import TopologyKwargs
+from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
     UNet,
     UNet3Plus,
@@ -29,6 +28,8 @@ from .unet_sharp import (
     VNetPlusPlus,
     VNetSharp,
 )
+
+from .papers import CAGGNET, CROSSLINK, FOCUSNET, IMPROVED_SKIP, UNET_SHARP, Paper
 
 # what one of a printed unit is in parameters: 4 bytes each
 UNITS = {"": 1, "M": 1_000_000, "MiB": 2**20 / 4}

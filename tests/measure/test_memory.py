@@ -8,8 +8,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.checkpoint import checkpoint
 
+from nnunet_archs.measure.memory import kept_for_backward, training_memory
 from nnunet_archs.networks import CAggNet, CrosslinkNet, FocusNetPlusPlus, UNetSharp, VNetSharp
-from nnunet_archs.plans.memory import kept_for_backward, training_memory
 
 FLOAT = 4  # bytes
 GIB = 2**30

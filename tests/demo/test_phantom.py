@@ -3,7 +3,7 @@ import SimpleITK as sitk
 from nnunetv2.experiment_planning.verify_dataset_integrity import check_cases
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunet_archs.scripts.phantom import N_TEST, N_TRAINING, SHAPE, SPACING, draw_case, write_phantom
+from nnunet_archs.demo.phantom import N_TEST, N_TRAINING, SHAPE, SPACING, draw_case, write_phantom
 
 
 def test_case_has_an_organ_with_a_lesion_of_other_intensity():

@@ -8,7 +8,7 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 
-from nnunet_archs.images import reader_for
+from nnunet_archs.nnunet.images import reader_for
 from nnunet_archs.study.examples import draw_files
 
 from .pipeline import Run

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nnunet_archs.networks.papers import PAPERS
-from nnunet_archs.networks.published import PUBLISHED
+from nnunet_archs.fidelity.papers import PAPERS
+from nnunet_archs.fidelity.published import PUBLISHED
 
 BUILT = {
     ("UNet#", "UNet"): 7_852_545,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunet_archs.networks.fusion import FusionConv
+from nnunet_archs.networks.parts.fusion import FusionConv
 
 from .memory import kept_for_backward
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_archs.images import read_image
+from nnunet_archs.nnunet.images import read_image
 
 
 @dataclass(frozen=True)

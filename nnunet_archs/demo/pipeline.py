@@ -6,10 +6,9 @@ from pathlib import Path
 
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
-from nnunet_archs.commands import for_training, going_on, nnunet_command, variables
+from nnunet_archs.nnunet.commands import for_training, going_on, nnunet_command, variables
+from nnunet_archs.nnunet.steps import Step, run_step
 from nnunet_archs.plans.resize import resize_plans
-
-from .steps import Step, run_step
 
 STOCK_PLANS, SMALL_PLANS = "nnUNetPlans", "nnUNetPlans_small"
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")

@@ -18,7 +18,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nn
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from torch import Tensor
 
-from .prunable import PrunableModel
+from .model import PrunableModel
 
 Label = int | tuple[int, ...]
 CaseDice = dict[Label, float]

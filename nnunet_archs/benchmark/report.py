@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from .benchmark_result import Result, Row
-from .markdown import markdown_table
+from nnunet_archs.tables import markdown_table
+
+from .result import Result, Row
 from .workloads import NUM_CLASSES, Workload
 
 GIB = 2**30

@@ -12,8 +12,8 @@ from torch import nn
 
 from nnunet_archs.deploy.trained import read_json
 from nnunet_archs.networks import Topology
-from nnunet_archs.networks.contract import check_choice
-from nnunet_archs.networks.topology import PLANNED, Axes
+from nnunet_archs.networks.parts.contract import check_choice
+from nnunet_archs.networks.parts.topology import PLANNED, Axes
 from nnunet_archs.trainers.base import check_patch, read_topology
 
 NUM_CLASSES = 2

@@ -5,7 +5,7 @@ interpolation, nearest or linear, so the same function is a sum over the sources
 
     conv(cat(x_0, up(x_1), ..., up(x_k))) = conv(cat(x_0, up(x_1))) + conv_2(up(x_2)) + ... + conv_k(up(x_k))
 
-Here is decided how each source is computed: those below the grid are fused (`fuse.py`), where that is cheaper; what is
+Here is decided how each source is computed: those below the grid are fused (`separable.py`), where that is cheaper; what is
 left is upsampled, concatenated and convolved, and this concatenation is made again for backward, never kept.
 """
 
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .contract import check_choice
-from .fuse import Interpolation, band_area, contractions, fuse, idle_multiply_adds, upsample
 from .recompute import recomputed
+from .separable import Interpolation, band_area, contractions, fuse, idle_multiply_adds, upsample
 from .topology import Axes, Topology
 
 Fusion = Literal["exact", "textbook"]

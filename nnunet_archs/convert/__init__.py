@@ -1,0 +1,1 @@
+"""From other layouts of images to nnU-Net's raw data sets."""

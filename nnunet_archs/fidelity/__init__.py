@@ -1,0 +1,1 @@
+"""What the papers state and print, beside what is built here."""

@@ -1,0 +1,1 @@
+"""Memory, counts and time of any module."""

@@ -1,0 +1,1 @@
+"""All that is asked of nnU-Net: its folders, data sets, commands, images, trainers."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,3 +36,14 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         folder.rename(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def what_is_wrong_with_writing(folder: str) -> str | None:
+    """Why a trial file cannot be written; None where it can."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".nnunet-archs-") as file:
+            file.write(b"trial")
+            file.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

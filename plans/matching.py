@@ -14,9 +14,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
-from nnunet_archs.trainers.names import TRAINERS
+from nnunet_archs.trainers.registry import paper_trainers
 
-from .planner import WIDTH_STEP, architecture, check_width_is_free, network_path, with_base_width
+from .planner import WIDTH_STEP, architecture, check_width_is_free, with_base_width
 
 Budget = Literal["memory", "parameters"]
 Cost = Callable[[type[PaperTrainer], ConfigurationManager], int]
@@ -74,8 +74,8 @@ def trainer_of(planned: dict[str, Any]) -> type[PaperTrainer]:
         ValueError: if there is none.
     """
     path = planned["architecture"]["network_class_name"]
-    for trainer in TRAINERS.values():
-        if path == network_path(trainer):
+    for trainer in paper_trainers():
+        if path == trainer.network_path():
             return trainer
     raise ValueError(f"--match: {path} is the network of no trainer here; give plans of nnU-Net's or of ours")
 

@@ -2,8 +2,8 @@
 
 nnU-Net estimates memory by counting what convolutions give, and compares it with a reference that was fitted to its own
 networks. Here its rules stay, and what a training step takes of a GPU is measured: network, loss and optimiser, on the
-meta device (`nnunet_archs/measure/memory.py`). A plan fits if that and a reserve is no more than the GPU has. nnU-Net's own two networks
-keep nnU-Net's references, so that they get nnU-Net's own plans.
+meta device (`nnunet_archs/measure/memory.py`). A plan fits if that and a reserve is no more than the GPU has. nnU-Net's
+own two networks keep nnU-Net's references, so that they get nnU-Net's own plans.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from typing_extensions import override
 from nnunet_archs.measure.memory import GIB, TrainingMemory
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
-from nnunet_archs.trainers.names import trainer_class
 from nnunet_archs.trainers.nnunet import BaselineTrainer, ResidualEncoderUNetTrainer
+from nnunet_archs.trainers.registry import resolve_paper
 
 MIN_BATCH_SIZE = 2  # nnU-Net's
 # Of a GPU's memory, what is not a step's tensors: CUDA's context, workspaces of convolutions, gaps between blocks. By
@@ -328,15 +328,10 @@ def architecture(trainer: type[PaperTrainer], planned: dict[str, Any]) -> dict[s
     configuration = ConfigurationManager(planned)
     arguments = trainer.planned_arguments(configuration)
     return {
-        "network_class_name": network_path(trainer),
+        "network_class_name": trainer.network_path(),
         "arch_kwargs": arguments,
         "_kw_requires_import": [key for key in configuration.network_arch_init_kwargs_req_import if key in arguments],
     }
-
-
-def network_path(trainer: type[PaperTrainer]) -> str:
-    """A trainer's network, as plans name it."""
-    return f"{trainer.network_class.__module__}.{trainer.network_class.__qualname__}"
 
 
 def leaner(trainer: type[PaperTrainer], planned: dict[str, Any]) -> Iterator[type[PaperTrainer]]:
@@ -344,7 +339,7 @@ def leaner(trainer: type[PaperTrainer], planned: dict[str, Any]) -> Iterator[typ
     n_stages = len(planned["architecture"]["arch_kwargs"]["strides"])
     for word in ("checkpoint", *(f"L{level}" for level in range(n_stages - 2, 0, -1))):
         try:
-            yield trainer_class(f"{trainer.__name__}_{word}")
+            yield resolve_paper(f"{trainer.__name__}_{word}")
         except ValueError:  # it has no such option, or has it already
             continue
 

@@ -7,7 +7,6 @@ import argparse
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
@@ -16,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from nnunet_archs.discovery import discovery_folder
-from nnunet_archs.nnunet.find import find_trainer
+from nnunet_archs.files import what_is_wrong_with_writing
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
+EXAMPLE = "nnunet-archs doctor"
 DISTRIBUTION = "nnunet-archs"
 PROBE = "UNetSharpTrainer"
 GIB = 2**30
@@ -116,15 +116,16 @@ def trainers() -> Iterator[Finding]:
 
 def what_is_wrong_with_search() -> str | None:
     """Why nnU-Net does not get our trainer from its own search; None where it does."""
+    from nnunet_archs.nnunet.find import find_trainer
+    from nnunet_archs.trainers.registry import resolve
+
     try:
         found = find_trainer(PROBE)
     except LookupError:
         return f"nnU-Net finds no {PROBE}"
     except SystemExit as error:  # nnU-Net imports every module of a folder: a setup.py ends it
         return f"a module in a searched folder ends nnU-Net ({describe(error)})"
-    from nnunet_archs.trainers.names import trainer_class
-
-    return None if found is trainer_class(PROBE) else f"nnU-Net finds the one of {found.__module__}, not ours"
+    return None if found is resolve(PROBE) else f"nnU-Net finds the one of {found.__module__}, not ours"
 
 
 def data_folder(variable: str) -> Iterator[Finding]:
@@ -149,17 +150,6 @@ def data_folder(variable: str) -> Iterator[Finding]:
             yield Finding(bad, variable, f"{free}, but not writable ({problem}): chmod u+w, or another folder")
         else:
             yield Finding("ok", variable, free)
-
-
-def what_is_wrong_with_writing(folder: str) -> str | None:
-    """Why a trial file cannot be written; None where it can."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".nnunet-archs-") as file:
-            file.write(b"trial")
-            file.flush()
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
 
 
 def gpu() -> Iterator[Finding]:

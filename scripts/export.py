@@ -9,15 +9,15 @@ import argparse
 import os
 from pathlib import Path
 
-from nnunet_archs.deploy.export import export
-from nnunet_archs.deploy.weights import FORMATS
+from .options import add_model
+
+EXAMPLE = "nnunet-archs export $nnUNet_results/Dataset004_Hippocampus/CAggNetTrainer__nnUNetPlans__2d --to onnx"
+FORMATS = ("onnx", "safetensors", "torch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand."""
-    parser.add_argument(
-        "model", type=Path, metavar="MODEL_FOLDER", help="nnUNet_results/<Dataset>/<Trainer>__<Plans>__<configuration>"
-    )
+    add_model(parser)
     parser.add_argument("--to", choices=FORMATS, required=True, help="the weights' format")
     parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="default: all, and each has to be finished")
     parser.add_argument(
@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the folder; print for each fold how far it is from its checkpoint."""
+    from nnunet_archs.deploy.export import export
+
     output = args.output or Path(f"{Path(os.path.abspath(args.model)).name}_{args.to}")
     weights = export(args.model, args.to, args.folds, output)["weights"]
     for fold, written in weights["folds"].items():

@@ -1,51 +1,17 @@
 """Print docs/fidelity.md: what papers state, what is built, what their released code does otherwise."""
 
-from __future__ import annotations
-
 import argparse
 
-from nnunet_archs.fidelity.papers import PAPERS, Paper
-from nnunet_archs.fidelity.published import PUBLISHED
-from nnunet_archs.tables import markdown_table
-
-HEAD = """# Fidelity
-
-What each paper states, what is built here, and what its authors' released code does, where that is known. The code was
-read, and never copied. Written by `nnunet-archs fidelity > docs/fidelity.md`.
-
-Normalisation, activation, kernels and strides are the plan's, where nothing else is said; sizes are counted as the
-papers count theirs, with BatchNorm, for one class, the heads of deep supervision apart. Where the built size is not the
-printed one, the last column says why."""
+EXAMPLE = "nnunet-archs fidelity > docs/fidelity.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The subcommand has none."""
+    """Add nothing: the command takes no arguments."""
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the page."""
+    from nnunet_archs.fidelity.page import page
+
     print(page())
     return 0
-
-
-def page() -> str:
-    """The page, in Markdown."""
-    return "\n\n".join([HEAD, *(_section(paper) for paper in PAPERS)])
-
-
-def _section(paper: Paper) -> str:
-    link = f" [{paper.link.removeprefix('https://')}]({paper.link})" if paper.link else ""
-    sizes = [
-        (row.name, f"{row.dim}D", f"{row.built_parameters():,}", row.built(), row.printed, row.source, row.note)
-        for row in PUBLISHED
-        if row.paper is paper
-    ]
-    readings = [(r.point, r.stated, r.built, r.released) for r in paper.readings]
-    return "\n\n".join(
-        [
-            f"## {paper.name}",
-            f"{paper.citation}.{link} Authors' code: {paper.code}.",
-            markdown_table(("configuration", "", "parameters", "built", "printed", "where", "why they differ"), sizes),
-            markdown_table(("", "the paper states", "built here", "released code"), readings),
-        ]
-    )

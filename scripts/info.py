@@ -8,21 +8,19 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from nnunet_archs.deploy.info import inspect_folder
+from nnunet_archs.tables import aligned
 
-from .list import aligned
+from .options import add_model
 
+EXAMPLE = "nnunet-archs info $nnUNet_results/Dataset004_Hippocampus/CAggNetTrainer__nnUNetPlans__2d"
 MIB = 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand."""
-    parser.add_argument(
-        "model", type=Path, metavar="MODEL_FOLDER", help="nnUNet_results/<Dataset>/<Trainer>__<Plans>__<configuration>"
-    )
+    add_model(parser)
     parser.add_argument(
         "--image-size",
         type=int,
@@ -35,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is known; 1 where something keeps it from running here."""
+    from nnunet_archs.deploy.info import inspect_folder
+
     facts = inspect_folder(args.model, args.image_size)
     print(json.dumps(facts, indent=2) if args.json else "\n".join(aligned(list(lines(facts)))))
     return int(bool(facts["problems"]))

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             args = _parse(sys.argv[1:] if argv is None else argv)
-            return args.run(args)
+            return args.run(args) or 0
         finally:
             sys.stdout.flush()  # a closed pipe (`| head`) shows here, not in the interpreter's shutdown
     except ValueError as error:
@@ -50,18 +50,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse `argv`, importing only the subcommand that it names."""
+    """Parse `argv`, importing only the subcommand that it names; the help where it names none."""
     parser = argparse.ArgumentParser(
         prog="nnunet-archs", description="Segmentation architectures from papers as nnU-Net v2 trainers."
     )
     parser.add_argument("--version", action=_Version, help="print the versions that matter and exit")
-    subparsers = parser.add_subparsers(metavar="command", required=True)
+    subparsers = parser.add_subparsers(metavar="command")
     for name, line in SUBCOMMANDS.items():
-        subparser = subparsers.add_parser(name, help=line, description=line)
+        subparser = subparsers.add_parser(
+            name, help=line, description=line, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         if name in argv:
             module = import_module(f"nnunet_archs.scripts.{name}")
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
+            subparser.epilog = f"example:\n  {module.EXAMPLE}"
+    parser.set_defaults(run=lambda _: parser.print_help())
     return parser.parse_args(argv, argparse.Namespace(argv=list(argv)))
 
 

@@ -7,6 +7,8 @@ import argparse
 
 from nnunet_archs.discovery import discovery_folder
 
+EXAMPLE = 'export nnUNet_extTrainer="$(nnunet-archs path)"'
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add nothing: the command takes no arguments."""

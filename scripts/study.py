@@ -1,79 +1,30 @@
 """Train, measure and compare networks, from one file: run, look, judge."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
-from nnunet_archs.nnunet.commands import is_trained, last_line, unwound_by_sigterm
-from nnunet_archs.study.definition import Study, read_study
-from nnunet_archs.study.executors import make_executor
-from nnunet_archs.study.jobs import jobs_of
-from nnunet_archs.study.preparation import check, plan_commands, prepare, shown
-from nnunet_archs.study.runner import run_jobs, status_table
+EXAMPLE = "nnunet-archs study run hippocampus.yaml"
+STEPS = {
+    "run": "Plan what is missing and train what is not finished; go on after an interruption.",
+    "status": "Show how far every training is, from any machine that sees the results.",
+    "report": "Measure the validation cases, compare the networks, write an HTML report.",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A subcommand for each step."""
     steps = parser.add_subparsers(metavar="step", required=True)
-    for name, step, line in (
-        ("run", run_study, "Plan what is missing and train what is not finished; go on after an interruption."),
-        ("status", show_status, "Show how far every training is, from any machine that sees the results."),
-        ("report", make_report, "Measure the validation cases, compare the networks, write an HTML report."),
-    ):
+    for name, line in STEPS.items():
         subparser = steps.add_parser(name, help=line, description=line)
         subparser.add_argument("file", type=Path, metavar="STUDY.yaml")
-        subparser.set_defaults(step=step)
+        subparser.set_defaults(step=name)
         if name == "run":
             subparser.add_argument("--dry-run", action="store_true", help="print the commands, run none")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the step."""
-    code: int = args.step(args, read_study(args.file))
-    return code
+    from nnunet_archs.study.definition import read_study
+    from nnunet_archs.study.steps import STEPS as FUNCTIONS
 
-
-def run_study(args: argparse.Namespace, study: Study) -> int:
-    """Train all; return 1 where something is not finished."""
-    executor = make_executor(study)
-    check(study)
-    if args.dry_run:
-        for dataset in study.datasets:
-            for _, command in plan_commands(study, dataset):
-                print(*shown(command))
-        print(*(executor.describe(job) for job in jobs_of(study) if not is_trained(job.folder)), sep="\n")
-        return 0
-    with unwound_by_sigterm():
-        prepare(study)
-        unfinished = run_jobs(study, executor)
-    for job in unfinished:
-        why = last_line(job.failure) if job.failure.exists() else job.state()
-        print(f"not finished: {job.title}: {why} (log: {job.log})")
-    what = "nnunet-archs study report" if not unfinished else "nnunet-archs study run, which goes on where it stopped,"
-    print(f"{what} {args.file} comes next")
-    return 1 if unfinished else 0
-
-
-def show_status(args: argparse.Namespace, study: Study) -> int:
-    """Print the table of all trainings."""
-    jobs = jobs_of(study)
-    at_once = sum(job.state() == "running" for job in jobs)
-    Console().print(status_table(study, jobs, max(1, at_once)))
-    for job in jobs:
-        if job.state() == "failed":
-            print(f"failed: {job.title}: {last_line(job.failure)} (log: {job.log})")
-    return 0
-
-
-def make_report(args: argparse.Namespace, study: Study) -> int:
-    """Measure what is new, and write tables and report."""
-    from nnunet_archs.study.collection import collect
-    from nnunet_archs.study.examples import draw_examples
-    from nnunet_archs.study.report import write_report
-
-    trained = collect(study, args.argv)
-    print(write_report(study.folder, draw_examples(study, trained)))
-    return 0
+    return FUNCTIONS[args.step](args, read_study(args.file))

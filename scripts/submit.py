@@ -4,50 +4,24 @@ The models are those of -tr, -c and -p, or what nnU-Net's own search finds the b
 and postprocess; a run that was cut off goes on where it stopped.
 """
 
-from __future__ import annotations
-
 import argparse
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
+from .options import add_device
 
-from nnunet_archs.deploy.check import check, check_pattern, find_cases
-from nnunet_archs.deploy.container import Settings, build_container
-from nnunet_archs.deploy.submit import (
-    FOLDS,
-    INFORMATION,
-    Member,
-    Selection,
-    best_selection,
-    candidates,
-    find_dataset,
-    find_dataset_json,
-    keep_to_request,
-    remove_unfinished,
-    results,
-    select,
-    write_package,
-)
-from nnunet_archs.nnunet.commands import last_line, nnunet_command, unwound_by_sigterm, variables
-from nnunet_archs.nnunet.steps import Step, StepError, run_step
-
-PACKAGE = "submission.zip"
+EXAMPLE = "nnunet-archs submit -d 4 -i imagesTs -o entry -tr CAggNetTrainer -p CAggNetPlans -c 3d_fullres"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand; those that nnU-Net has too mean the same."""
     parser.add_argument("-d", required=True, metavar="ID", dest="dataset", help="data set, by ID or name")
     parser.add_argument("-i", type=Path, metavar="IMAGES", dest="images", help="folder of the test images")
-    parser.add_argument("-o", type=Path, metavar="OUT", dest="output", help=f"folder for predictions and {PACKAGE}")
+    parser.add_argument("-o", type=Path, metavar="OUT", dest="output", help="folder for predictions and submission.zip")
     parser.add_argument("-tr", nargs="+", metavar="TRAINER", dest="trainers", help="several are averaged")
     parser.add_argument("-c", nargs="+", metavar="CONFIGURATION", dest="configurations")
     parser.add_argument("-p", nargs="+", metavar="PLANS", dest="plans")
     parser.add_argument("-f", nargs="+", metavar="FOLD", dest="folds", help="default: all five")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("-device", choices=("cpu", "cuda", "mps"), default=device, help="default: %(default)s")
+    add_device(parser, "it predicts")
     parser.add_argument("--step-size", type=float, metavar="SHARE", help="of a patch, between two; default: 0.5")
     parser.add_argument("--no-mirroring", action="store_true", help="faster, and a little less accurate")
     parser.add_argument("--rename", default="{case}", metavar="PATTERN", help="of the files, as '{case}_seg'")
@@ -63,170 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict, check and zip; or only check."""
-    check_arguments(args)
-    dataset = find_dataset(args.dataset)
-    if args.check_only:
-        n_cases = len(find_cases(args.images, find_dataset_json(dataset)))
-        judge(args, args.check_only, find_dataset_json(dataset))
-        print(f"{args.check_only}: {n_cases} cases, nothing wrong")
-        return 0
-    with unwound_by_sigterm():
-        selection = find_selection(args, dataset)
-        (make_container if args.container else submit)(args, selection)
+    from nnunet_archs.deploy.submission import make_submission
+
+    make_submission(args)
     return 0
-
-
-def check_arguments(args: argparse.Namespace) -> None:
-    """Check options that do not go together.
-
-    Raises:
-        ValueError: for such.
-    """
-    check_pattern(args.rename)
-    given = {"-i": args.images, "-o": args.output, "--container": args.container, "--check-only": args.check_only}
-    sockets = {"--input-socket": args.input_socket, "--output-socket": args.output_socket}
-    needed = {"--container", *sockets} if args.container else {"-i", "--check-only" if args.check_only else "-o"}
-    for option, value in {**given, **sockets, "--time-limit": args.time_limit}.items():
-        if value is None and option in needed:
-            raise ValueError(f"{option} is missing; give it")
-        if value is not None and option not in needed and not (args.container and option == "--time-limit"):
-            raise ValueError(f"{option} does not go with {', '.join(sorted(needed))}; leave it out")
-    if args.time_limit is not None and (args.step_size or args.no_mirroring):
-        raise ValueError("--time-limit decides on step size and mirroring; leave out --step-size and --no-mirroring")
-    if args.time_limit is not None and not args.time_limit > 0:
-        raise ValueError(f"--time-limit {args.time_limit:g}: give the seconds that a case may take")
-    if args.check_only and not args.check_only.exists():
-        raise ValueError(f"--check-only {args.check_only}: there is no such file")
-    if args.step_size is not None and not 0 < args.step_size <= 1:
-        raise ValueError(f"--step-size {args.step_size:g}: give a share of the patch, above 0 and up to 1")
-    if unknown := [fold for fold in args.folds or () if fold != "all" and not fold.isdecimal()]:
-        raise ValueError(f"-f {unknown[0]}: give numbers of folds, or all")
-    if (args.trainers or args.plans or args.folds) and not args.configurations:
-        raise ValueError("-tr, -p and -f are of models whose configuration -c names; add -c, or leave them out")
-
-
-def find_selection(args: argparse.Namespace, dataset: str) -> Selection:
-    """The models that are asked for, or the best, which nnU-Net's search finds where it has not yet."""
-    if args.configurations:
-        names = (args.trainers or ["nnUNetTrainer"], args.plans or ["nnUNetPlans"], args.configurations)
-        return select(dataset, *names, args.folds or FOLDS)
-    information = results(dataset) / INFORMATION
-    if not information.exists():
-        found = candidates(dataset)
-        command = [sys.executable, "-m", "nnunet_archs.deploy.best", dataset, *(member.name for member in found)]
-        log = results(dataset) / "find_best_configuration.log"
-        do(Step(f"Find the best of {len(found)} models and their pairs", command, log, [information]), args.device)
-    return best_selection(dataset)
-
-
-def submit(args: argparse.Namespace, selection: Selection) -> None:
-    """Predict with every model, average, postprocess, check and zip."""
-    dataset_json = selection.members[0].dataset_json
-    cases = find_cases(args.images, dataset_json)
-    options = prediction_options(args.step_size, mirroring=not args.no_mirroring)
-    keep_to_request(args.output, selection, cases, options)
-    package = args.output / PACKAGE
-    package.unlink(missing_ok=True)  # of a run before, perhaps under other names
-    for step in steps(args, selection, list(cases), options):
-        predictions = step.products[0].parent
-        if not step.is_done():
-            remove_unfinished(predictions, dataset_json["file_ending"])
-        do(step, args.device)
-    unfinished = args.output / f".{PACKAGE}.unfinished"
-    try:
-        write_package(unfinished, predictions, cases, dataset_json["file_ending"], args.rename)
-        judge(args, unfinished, dataset_json)
-        unfinished.replace(package)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    print(f"\n{package}: {len(cases)} cases, nothing wrong")
-
-
-def make_container(args: argparse.Namespace, selection: Selection) -> None:
-    """Write the container's folder."""
-    step_size, mirroring = args.step_size or 0.5, not args.no_mirroring
-    settings = Settings(args.input_socket, args.output_socket, step_size, mirroring, args.time_limit)
-    build_container(args.container, selection, settings)
-    print(f"{args.container}: {', '.join(member.name for member in selection.members)}; see README.md there")
-
-
-def prediction_options(step_size: float | None, *, mirroring: bool) -> list[str]:
-    """Options of `nnUNetv2_predict`."""
-    return [*(["-step_size", f"{step_size:g}"] if step_size else []), *([] if mirroring else ["--disable_tta"])]
-
-
-def steps(args: argparse.Namespace, selection: Selection, cases: Sequence[str], options: Sequence[str]) -> list[Step]:
-    """nnU-Net's commands: prediction with each model, ensembling of several, postprocessing."""
-    members, ending = selection.members, selection.members[0].dataset_json["file_ending"]
-    files = [f"{case}{ending}" for case in cases]
-    is_ensemble = len(members) > 1
-    made = [
-        predict_step(args, stage, cases, [*options, *(["--save_probabilities"] if is_ensemble else [])])
-        for stage in selection.stages
-    ]
-    result = args.output / members[0].name
-    processes = ("-np", "1") if args.device == "cpu" else ()
-    if is_ensemble:
-        folders, result = [str(args.output / member.name) for member in members], args.output / "ensemble"
-        command = [nnunet_command("nnUNetv2_ensemble"), "-i", *folders, "-o", str(result), *processes]
-        made.append(make_step(args, f"Average {len(members)} models", command, result, files))
-    if selection.postprocessing:
-        source, result = result, args.output / "postprocessed"
-        command = [nnunet_command("nnUNetv2_apply_postprocessing"), "-i", str(source), "-o", str(result), *processes]
-        model = members[0].folder
-        command += ["-plans_json", str(model / "plans.json"), "-dataset_json", str(model / "dataset.json")]
-        command += ["-pp_pkl_file", str(selection.postprocessing)]
-        made.append(make_step(args, "Postprocess", command, result, files))
-    return made
-
-
-def predict_step(args: argparse.Namespace, member: Member, cases: Sequence[str], options: Sequence[str]) -> Step:
-    """The step that predicts with a model; it goes on from what is there."""
-    target = args.output / member.name
-    command = [nnunet_command("nnUNetv2_predict"), "-i", str(args.images), "-o", str(target), *member.arguments]
-    command += [*options, "-device", args.device, "--continue_prediction"]
-    if previous := member.previous():
-        command += ["-prev_stage_predictions", str(args.output / previous.name)]
-    if args.device == "cpu":
-        command += ["-npp", "0", "-nps", "0"]
-    endings = [member.dataset_json["file_ending"], *([".npz"] if "--save_probabilities" in options else [])]
-    heading = f"Predict {len(cases)} cases: {member.name}, folds {' '.join(member.folds)}"
-    return make_step(args, heading, command, target, [f"{case}{ending}" for case in cases for ending in endings])
-
-
-def make_step(
-    args: argparse.Namespace, heading: str, command: Sequence[str], target: Path, files: Sequence[str]
-) -> Step:
-    """A step that writes files into a folder."""
-    log = args.output / "logs" / f"{target.name}.log"
-    return Step(heading, command, log, [target / file for file in files], stamp=target / "done.txt")
-
-
-def do(step: Step, device: str) -> None:
-    """Run a step.
-
-    Raises:
-        ValueError: if it fails, with the last line that it printed.
-    """
-    try:
-        run_step(step, variables(device))
-    except StepError as error:
-        raise ValueError(f"{step.heading} failed: {last_line(step.log)} (all of it: {step.log})") from error
-
-
-def judge(args: argparse.Namespace, package: Path, dataset_json: Mapping[str, Any]) -> None:
-    """Check a package; warn of what is allowed.
-
-    Raises:
-        ValueError: if something is wrong with it; it is printed before.
-    """
-    problems = check(package, args.images, dataset_json, pattern=args.rename)
-    allowed = [problem for problem in problems if problem.is_empty and args.allow_empty]
-    for problem in problems:
-        print(f"{'warning: ' if problem in allowed else ''}{problem}")
-    if count := len(problems) - len(allowed):
-        first = next(problem for problem in problems if problem not in allowed)
-        remedy = "put that right; nothing was packed" if package != args.check_only else "do not upload it"
-        if first.is_empty:
-            remedy += ", or give --allow-empty where a case may have none"
-        raise ValueError(f"{count} problem{'s' * (count > 1)}, first {first}; {remedy}")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import pydoc
 import sys
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, NoReturn
 
-import numpy as np
 import torch
-from nnunetv2.paths import nnUNet_results
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
@@ -23,8 +22,9 @@ from nnunet_archs.losses.base import LabelKwargs
 from nnunet_archs.networks import SegmentationNetwork, Topology
 from nnunet_archs.networks.parts.contract import Supervision
 from nnunet_archs.networks.parts.topology import PLANNED
+from nnunet_archs.nnunet.datasets import check_folders
 
-from .memory import describe_memory
+from .memory import LossSetting, describe_memory, expected_memory, supervision_scales
 from .options import Option
 
 
@@ -41,6 +41,7 @@ class PaperTrainer(nnUNetTrainer):
     supervision: ClassVar[Supervision | None] = None  # None: that of the recipe
     checkpoint: ClassVar[bool] = False  # where the name does not say so, a plan may
     options: ClassVar[tuple[Option, ...]] = ()
+    name_words: ClassVar[tuple[str, ...]] = ()  # the options in the trainer's name, as they are spelled there
     epochs: ClassVar[int | None] = None
     iterations: ClassVar[int | None] = None
 
@@ -57,7 +58,7 @@ class PaperTrainer(nnUNetTrainer):
     ) -> None:
         # nnU-Net's constructor makes folders and files: what cannot be trained has to end before it
         try:
-            check_folders()
+            check_folders("nnUNet_results")
             self.check_fold(plans, configuration, fold)
             self.branch_stages = self.check_plans(plans, configuration, dataset_json)
         except ValueError as error:
@@ -185,36 +186,40 @@ class PaperTrainer(nnUNetTrainer):
 
     @override
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
-        if not self.enable_deep_supervision:
-            return None
-        strides = np.cumprod(self.configuration_manager.pool_op_kernel_sizes, axis=0)
-        return [list(1 / stride) for stride in strides[: max(self.branch_stages) + 1]]
+        return supervision_scales(self)
 
     @override
     def _build_loss(self) -> nn.Module:
-        if self.recipe == "nnunet":
-            return super()._build_loss()
-        labels: LabelKwargs = {
-            "regions": self.label_manager.has_regions,
-            "ignore_label": self.label_manager.ignore_label,
-            "batch_dice": self.configuration_manager.batch_dice,
-            "ddp": self.is_ddp,
-        }
-        loss = CrossEntropyLoss(**labels) if self.recipe == "CE" else self.new_loss(**labels)
-        if not self.enable_deep_supervision:
+        return self.make_loss(self)
+
+    @classmethod
+    def make_loss(cls, setting: LossSetting) -> nn.Module:
+        """The loss of the network's outputs in a setting: that of a trainer, or of one that is only planned."""
+        if cls.recipe == "nnunet":
+            loss: nn.Module = nnUNetTrainer._build_loss(setting)
             return loss
-        return DeepSupervisionLoss(loss, self.branch_stages, self.branch_weights())
+        labels: LabelKwargs = {
+            "regions": setting.label_manager.has_regions,
+            "ignore_label": setting.label_manager.ignore_label,
+            "batch_dice": setting.configuration_manager.batch_dice,
+            "ddp": setting.is_ddp,
+        }
+        loss = CrossEntropyLoss(**labels) if cls.recipe == "CE" else cls.new_loss(**labels)
+        if not setting.enable_deep_supervision:
+            return loss
+        return DeepSupervisionLoss(loss, setting.branch_stages, cls.branch_weights(setting.branch_stages))
 
-    def new_loss(self, **labels: Unpack[LabelKwargs]) -> SegmentationLoss:
+    @classmethod
+    def new_loss(cls, **labels: Unpack[LabelKwargs]) -> SegmentationLoss:
         """The paper's loss for a data set's labels."""
-        return self.paper_loss(**labels)
+        return cls.paper_loss(**labels)
 
-    def branch_weights(self) -> list[float]:
+    @classmethod
+    def branch_weights(cls, stages: Sequence[int]) -> list[float]:
         """Weight of each output: equal, or nnU-Net's with its supervision, halved from stage to stage, none at last."""
-        n = len(self.branch_stages)
-        weights = [1.0] * n
-        if self.chosen_supervision() == "nnunet":
-            weights = [0.5**stage for stage in self.branch_stages[:-1]] + [0.0]
+        weights = [1.0] * len(stages)
+        if cls.chosen_supervision() == "nnunet":
+            weights = [0.5**stage for stage in stages[:-1]] + [0.0]
         return [weight / sum(weights) for weight in weights]
 
     @override
@@ -222,9 +227,21 @@ class PaperTrainer(nnUNetTrainer):
         super().on_train_start()  # it forks for the data loaders: nothing may have been computed before
         if self.local_rank == 0:
             try:
-                self.print_to_log_file(describe_memory(self))
+                self.print_to_log_file(self._describe_memory())
             except Exception as error:  # it informs: no training shall end for it
                 self.print_to_log_file(f"What a training step takes of memory is not known: {error!r}")
+
+    def _describe_memory(self) -> str:
+        memory = expected_memory(
+            type(self),
+            self.plans_manager,
+            self.configuration_manager,
+            self.dataset_json,
+            half=self.device.type == "cuda",
+            batch_size=self.batch_size,
+        )
+        dataset = self.plans_manager.dataset_name[7:10]
+        return describe_memory(memory, self.device, dataset=dataset, trainer=type(self).__name__)
 
     @override
     def save_checkpoint(self, filename: str) -> None:
@@ -315,16 +332,6 @@ def check_patch(configuration: ConfigurationManager, name: str) -> None:
             f"patch_size={patch} of {name} leaves one voxel at the deepest stage, which cannot be normalised; plan "
             "with a larger patch, or with fewer strides"
         )
-
-
-def check_folders() -> None:
-    """Check that nnU-Net can write its results.
-
-    Raises:
-        ValueError: if `nnUNet_results` is not set.
-    """
-    if not nnUNet_results.get():
-        raise ValueError("nnUNet_results is not set: trained models go there; export nnUNet_results=FOLDER")
 
 
 def end_command(error: ValueError) -> NoReturn:

@@ -39,9 +39,10 @@ class CAggNetTrainer(PaperTrainer):
     alpha: ClassVar[int] = 25  # in per cent
     gamma: ClassVar[int] = 2
 
+    @classmethod
     @override
-    def new_loss(self, **labels: Unpack[LabelKwargs]) -> SegmentationLoss:
-        return FocalLoss(alpha=self.alpha / 100, gamma=self.gamma, **labels)
+    def new_loss(cls, **labels: Unpack[LabelKwargs]) -> SegmentationLoss:
+        return FocalLoss(alpha=cls.alpha / 100, gamma=cls.gamma, **labels)
 
     @classmethod
     @override

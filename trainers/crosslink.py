@@ -14,6 +14,7 @@ from nnunet_archs.losses.crosslink import ATTENTION
 from nnunet_archs.networks import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
 
 from .base import PaperTrainer
+from .memory import LossSetting
 from .options import Option
 
 
@@ -61,17 +62,18 @@ class CrosslinkNetTrainer(PaperTrainer):
         own = {"branches": cls.branches, "released": cls.released}
         return {**super().architecture_options(configuration), **own}
 
+    @classmethod
     @override
-    def _build_loss(self) -> nn.Module:
-        loss = super()._build_loss()
-        if self.recipe != "paper":
+    def make_loss(cls, setting: LossSetting) -> nn.Module:
+        loss = super().make_loss(setting)
+        if cls.recipe != "paper":
             return loss
         attention = AttentionLoss(
-            mode="pairwise" if self.branches > 2 else self.attention_mode,
-            regions=self.label_manager.has_regions,
-            ignore_label=self.label_manager.ignore_label,
+            mode="pairwise" if cls.branches > 2 else cls.attention_mode,
+            regions=setting.label_manager.has_regions,
+            ignore_label=setting.label_manager.ignore_label,
         )
-        return AuxiliaryLoss(loss, attention, weight=ATTENTION, n_branches=len(self.branch_stages))
+        return AuxiliaryLoss(loss, attention, weight=ATTENTION, n_branches=len(setting.branch_stages))
 
 
 class VerCrosslinkTrainer(PaperTrainer):

@@ -2,22 +2,79 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.label_handling.label_handling import LabelManager, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch import Tensor
+from torch import Tensor, nn
 
 from nnunet_archs.measure.memory import GIB, TrainingMemory, training_memory
 
-if TYPE_CHECKING:
-    from .base import PaperTrainer
+
+class LossSetting(Protocol):
+    """What a loss depends on. A trainer knows it, and so does `Planned`, before there is one."""
+
+    label_manager: LabelManager
+    configuration_manager: ConfigurationManager
+    branch_stages: tuple[int, ...]
+    enable_deep_supervision: bool
+    is_ddp: bool
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None: ...
+
+    def _do_i_compile(self) -> bool: ...
+
+
+@dataclass
+class Planned:
+    """The setting of a loss in one process, from plans alone; `branch_stages` are those of the network's outputs."""
+
+    label_manager: LabelManager
+    configuration_manager: ConfigurationManager
+    branch_stages: tuple[int, ...]
+    is_ddp: bool = False
+
+    def __post_init__(self) -> None:
+        self.enable_deep_supervision = len(self.branch_stages) > 1
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        return supervision_scales(self)
+
+    def _do_i_compile(self) -> bool:
+        return False
+
+
+def supervision_scales(setting: LossSetting) -> list[list[float]] | None:
+    """Size of each target in parts of the patch, an axis each, down to the deepest supervised stage."""
+    if not setting.enable_deep_supervision:
+        return None
+    strides = np.cumprod(setting.configuration_manager.pool_op_kernel_sizes, axis=0)
+    return [list(1 / stride) for stride in strides[: max(setting.branch_stages) + 1]]
+
+
+class Plannable(Protocol):
+    """The methods of a trainer's class that are called before there is a trainer."""
+
+    def build_network_architecture(
+        self, plans: PlansManager, configuration: ConfigurationManager, channels: int, heads: int, /
+    ) -> nn.Module:
+        """The network."""
+
+    def supervised_stages(self, network: nn.Module, n_stages: int, /) -> tuple[int, ...]:
+        """The stages of the network's outputs."""
+
+    def make_loss(self, setting: LossSetting, /) -> nn.Module:
+        """The loss of these outputs."""
+
+    def moments(self) -> int:
+        """Tensors that the optimiser keeps for a parameter."""
 
 
 def expected_memory(
-    trainer: type[PaperTrainer],
+    trainer: Plannable,
     plans: PlansManager,
     configuration: ConfigurationManager,
     dataset_json: dict[str, Any],
@@ -25,7 +82,7 @@ def expected_memory(
     half: bool,
     batch_size: int | None = None,
 ) -> TrainingMemory:
-    """Memory of a step of a trainer at a plan, of its network, loss and optimiser.
+    """Memory of a step of a trainer's class at a plan, of its network, loss and optimiser.
 
     `half` is as under autocast, `batch_size` what one of several GPUs gets of the plan's batch.
     """
@@ -37,18 +94,12 @@ def expected_memory(
         network = trainer.build_network_architecture(
             plans, configuration, channels, label_manager.num_segmentation_heads
         )
-    planned = trainer.__new__(trainer)  # as much of a trainer as its loss needs: no folders, no log, no data
-    planned.device = torch.device("cpu")
-    planned.is_ddp = False
-    planned.local_rank = -1  # the one that logs is 0
-    planned.configuration_manager = configuration
-    planned.label_manager = label_manager
-    planned.branch_stages = trainer.supervised_stages(network, len(configuration.pool_op_kernel_sizes))
-    planned.enable_deep_supervision = len(planned.branch_stages) > 1
+    stages = trainer.supervised_stages(network, len(configuration.pool_op_kernel_sizes))
+    planned = Planned(label_manager, configuration, stages)
     decoder: Any = network.decoder
     decoder.deep_supervision = planned.enable_deep_supervision
     batch_size = batch_size or configuration.batch_size
-    loss, targets = planned._build_loss(), make_targets(planned, batch_size)
+    loss, targets = trainer.make_loss(planned), make_targets(planned, batch_size)
     return training_memory(
         network,
         (batch_size, channels, *configuration.patch_size),
@@ -59,7 +110,7 @@ def expected_memory(
     )
 
 
-def make_targets(planned: PaperTrainer, batch_size: int) -> Tensor | list[Tensor]:
+def make_targets(planned: Planned, batch_size: int) -> Tensor | list[Tensor]:
     """Targets as nnU-Net's data loader gives them, one a stage under deep supervision, on the meta device."""
     labels, configuration = planned.label_manager, planned.configuration_manager
     channels = len(labels.foreground_regions) if labels.has_regions else 1
@@ -69,27 +120,17 @@ def make_targets(planned: PaperTrainer, batch_size: int) -> Tensor | list[Tensor
     return targets if planned.enable_deep_supervision else targets[0]
 
 
-def describe_memory(trainer: PaperTrainer) -> str:
+def describe_memory(memory: TrainingMemory, device: torch.device, *, dataset: str, trainer: str) -> str:
     """What a step is expected to take, what the GPU has, and what to do where that is less."""
-    on_gpu = trainer.device.type == "cuda"
-    memory = expected_memory(
-        type(trainer),
-        trainer.plans_manager,
-        trainer.configuration_manager,
-        trainer.dataset_json,
-        half=on_gpu,
-        batch_size=trainer.batch_size,
-    )
     expected = f"A training step is expected to take {memory.peak / GIB:.1f} GiB"
-    if not on_gpu:
+    if device.type != "cuda":
         return expected
-    free, total = (n / GIB for n in torch.cuda.mem_get_info(trainer.device))
-    expected += f", besides some 2 GiB of CUDA's own; {torch.cuda.get_device_name(trainer.device)} has {total:.1f} GiB"
+    free, total = (n / GIB for n in torch.cuda.mem_get_info(device))
+    expected += f", besides some 2 GiB of CUDA's own; {torch.cuda.get_device_name(device)} has {total:.1f} GiB"
     if memory.peak / GIB + 2 < free:
         return expected
     return (
         f"{expected}, of which {free:.1f} are free: that will hardly fit. Plan for this network (nnunet-archs plan "
-        f"-d {trainer.plans_manager.dataset_name[7:10]} -tr {type(trainer).__name__} --gpu-memory {free:.0f}), append "
-        "_checkpoint to the trainer's name if it has that option, or lower batch_size or patch_size in a copy of the "
-        "plans."
+        f"-d {dataset} -tr {trainer} --gpu-memory {free:.0f}), append _checkpoint to the trainer's name if it has that "
+        "option, or lower batch_size or patch_size in a copy of the plans."
     )

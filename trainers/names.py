@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -15,59 +17,7 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
 from nnunet_archs.networks import SegmentationNetwork
 
 from .base import PaperTrainer
-from .caggnet import CAggNetTrainer
-from .crosslink import (
-    CrosslinkNetTrainer,
-    Double2SingleNetTrainer,
-    HorCrosslinkTrainer,
-    SquareCrosslinkTrainer,
-    VerCrosslinkTrainer,
-)
-from .focusnet import FocusNetPlusPlusTrainer
-from .improved_skip import ClassicalUNetTrainer, ImprovedSkipConcatUNetTrainer, ImprovedSkipUNetTrainer
-from .nnunet import PlainConvUNetTrainer, ResidualEncoderUNetTrainer
 from .options import Option
-from .unet_sharp import (
-    CanonicalUNet3PlusTrainer,
-    CanonicalVNet3PlusTrainer,
-    UNet3PlusTrainer,
-    UNetPlusPlusTrainer,
-    UNetSharpTrainer,
-    UNetTrainer,
-    VNet3PlusTrainer,
-    VNetPlusPlusTrainer,
-    VNetSharpTrainer,
-    VNetTrainer,
-)
-
-TRAINERS: dict[str, type[PaperTrainer]] = {
-    trainer.__name__: trainer
-    for trainer in (
-        UNetSharpTrainer,
-        VNetSharpTrainer,
-        UNetPlusPlusTrainer,
-        VNetPlusPlusTrainer,
-        UNet3PlusTrainer,
-        VNet3PlusTrainer,
-        CanonicalUNet3PlusTrainer,
-        CanonicalVNet3PlusTrainer,
-        UNetTrainer,
-        VNetTrainer,
-        CAggNetTrainer,
-        FocusNetPlusPlusTrainer,
-        ImprovedSkipUNetTrainer,
-        ImprovedSkipConcatUNetTrainer,
-        ClassicalUNetTrainer,
-        CrosslinkNetTrainer,
-        VerCrosslinkTrainer,
-        HorCrosslinkTrainer,
-        SquareCrosslinkTrainer,
-        Double2SingleNetTrainer,
-        PlainConvUNetTrainer,
-        ResidualEncoderUNetTrainer,
-    )
-}
-
 
 # those that every trainer knows; a paper's own stand with its trainers
 OPTIONS = (
@@ -135,28 +85,20 @@ OPTIONS = (
 SAME_STEP = ("epochs", "iterations", "augmentation")
 
 
-class UnknownTrainer(LookupError):
-    """The name's first word is none of the trainers here."""
-
-
 @cache
-def trainer_class(name: str) -> type[PaperTrainer]:
-    """The trainer of a name: the same class whenever it is asked for.
+def with_options(base: type[PaperTrainer], words: tuple[str, ...]) -> type[PaperTrainer]:
+    """A trainer with the options that the words after its name spell: the same class whenever it is asked for.
 
     Raises:
-        UnknownTrainer: if the name does not begin with one of `TRAINERS`.
         ValueError: for an option that is unknown, given twice, at odds with another, or set by the trainer itself.
     """
-    base_name, *words = name.split("_")
-    if base_name not in TRAINERS:
-        raise UnknownTrainer(f"{base_name}: the trainers are {', '.join(TRAINERS)}")
-    base = TRAINERS[base_name]
+    name = "_".join([base.__name__, *words])
     attributes: dict[str, Any] = {}
     variants: list[type] = []
     settled: dict[str, str] = {}
     of_paper_loss: list[str] = []
     for word in words:
-        option = find_option(word, name, base)
+        option = find_option(word, base)
         if option.group in settled:
             raise ValueError(
                 f"{name}: _{settled[option.group]} and _{word} both settle the {option.group}; keep one of them"
@@ -169,34 +111,40 @@ def trainer_class(name: str) -> type[PaperTrainer]:
             continue
         attributes[option.attribute] = option.value_in(word)
         if getattr(base, option.attribute) == attributes[option.attribute]:
-            raise ValueError(f"{name}: {base_name} is that without _{word} already; leave it out")
-    if not words:
-        return base
+            raise ValueError(f"{name}: {base.__name__} is that without _{word} already; leave it out")
     if of_paper_loss and attributes.get("recipe", base.recipe) != "paper":
         raise ValueError(f"{name}: _{of_paper_loss[0]} is of the paper's loss, which another replaces; drop one")
+    attributes["name_words"] = words
     # under the discovery module's name, which makes it again from its name, the class can be pickled
     attributes["__module__"] = "nnunet_archs.discovery.nnunet_archs_trainers"
-    attributes["__doc__"] = f"{base_name} with {', '.join(f'_{word}' for word in words)}."
+    attributes["__doc__"] = f"{base.__name__} with {', '.join(f'_{word}' for word in words)}."
     return type(name, (base, *variants), attributes)
 
 
 def plans_name(trainer: type[PaperTrainer]) -> str:
     """Name of the plans made for a trainer: its network, and the options that change what a step takes."""
-    base, *words = trainer.__name__.split("_")
-    told = [word for word in words if find_option(word, trainer.__name__, TRAINERS[base]).group not in SAME_STEP]
-    return "_".join([base.removesuffix("Trainer"), *told]) + "Plans"
+    base = trainer.__name__.removesuffix("_".join(["", *trainer.name_words])).removesuffix("Trainer")
+    told = [word for word in trainer.name_words if find_option(word, trainer).group not in SAME_STEP]
+    return "_".join([base, *told]) + "Plans"
 
 
-def find_option(word: str, name: str, trainer: type[PaperTrainer]) -> Option:
+def options_of(trainer: type[PaperTrainer]) -> list[Option]:
+    """The options that a trainer's name can have."""
+    own_network = issubclass(trainer.network_class, SegmentationNetwork)
+    return [option for option in (*OPTIONS, *trainer.options) if own_network or not option.of_own_networks]
+
+
+def find_option(word: str, trainer: type[PaperTrainer]) -> Option:
     """The option that a word of a trainer's name spells.
 
     Raises:
         ValueError: if the trainer knows none.
     """
-    own_network = issubclass(trainer.network_class, SegmentationNetwork)
-    options = [option for option in (*OPTIONS, *trainer.options) if own_network or not option.of_own_networks]
-    for option in options:
+    spellings = {option.spelling: option for option in options_of(trainer)}
+    for option in spellings.values():
         if option.match(word):
             return option
-    known = ", ".join(f"_{option.spelling}" for option in options)
-    raise ValueError(f"{name}: {trainer.__name__} has no option _{word}; the options are {known}")
+    nearest = get_close_matches(re.sub(r"[0-9]+", "<N>", word), spellings, n=1)
+    guess = f"did you mean _{nearest[0]}? The" if nearest else "the"
+    known = ", ".join(f"_{spelling}" for spelling in spellings)
+    raise ValueError(f"{trainer.__name__} has no option _{word}; {guess} options are {known}")

@@ -27,9 +27,10 @@ class Option:
     of_own_networks: bool = False
 
     def match(self, word: str) -> re.Match[str] | None:
-        """Match of this option with a word of a name, the number as its group."""
+        """Match of this option with a word of a name, the number as its group; nnU-Net's `_1epoch` is one too."""
         pattern = self.spelling.replace("<N>", "([1-9][0-9]*)").replace("<P>", "([1-9][0-9]?)")
-        return re.fullmatch(pattern, word)
+        plural = f"{word}s" if re.fullmatch("1[a-z]+", word) else word
+        return re.fullmatch(pattern, word) or re.fullmatch(pattern, plural)
 
     def value_in(self, word: str) -> Any:
         """What the attribute is set to: the number in the word, or `value`."""

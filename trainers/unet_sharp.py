@@ -27,6 +27,7 @@ from nnunet_archs.networks.guidance import ClassificationGuidedModule
 from nnunet_archs.networks.parts.contract import Supervision
 
 from .base import PaperTrainer, end_command
+from .memory import LossSetting
 from .options import Option
 
 
@@ -141,14 +142,15 @@ class GuidedTrainer(PrunableTrainer):
                 if isinstance(module, ClassificationGuidedModule):
                     module.foreground.fill_(True)
 
+    @classmethod
     @override
-    def _build_loss(self) -> nn.Module:
-        loss = super()._build_loss()
-        if not self.cgm:
+    def make_loss(cls, setting: LossSetting) -> nn.Module:
+        loss = super().make_loss(setting)
+        if not cls.cgm:
             return loss
-        labels = self.label_manager
+        labels = setting.label_manager
         presence = PresenceLoss(regions=labels.has_regions, ignore_label=labels.ignore_label)
-        return AuxiliaryLoss(loss, presence, weight=1.0, n_branches=len(self.branch_stages))
+        return AuxiliaryLoss(loss, presence, weight=1.0, n_branches=len(setting.branch_stages))
 
 
 class UNetTrainer(HybridTrainer):

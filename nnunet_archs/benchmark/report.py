@@ -107,10 +107,11 @@ def form_ratios(
     to: str,
     quantities: Mapping[str, Callable[[Row], float]],
 ) -> str:
-    """One form against another, a row a network."""
+    """One form against another, a row for every network that has both."""
     lines = [
         [name, *(ratio(quantity, rows[name, of], rows[name, to]) for quantity in quantities.values())]
         for name in networks
+        if {(name, of), (name, to)} <= rows.keys()
     ]
     return markdown_table(["network", *quantities], lines)
 
@@ -122,16 +123,20 @@ def reference_ratios(
     quantities: Mapping[str, Callable[[Row], float]],
 ) -> str:
     """What is kept, and a step's time where it was taken, of every form against the reference, a row a network."""
+    forms = [form for form in ("", *forms) if any((network, form) in rows for network in networks)]
     columns = [(name, form) for name in ("kept", "step") if name in quantities for form in forms]
     lines = [
-        [network, *(ratio(quantities[name], rows[network, form], rows[REFERENCE, ""]) for name, form in columns)]
+        [network, *(ratio(quantities[name], rows.get((network, form)), rows[REFERENCE, ""]) for name, form in columns)]
         for network in networks
+        if any((network, form) in rows for form in forms)
     ]
-    return markdown_table(["network", *(f"{name}, {form}" for name, form in columns)], lines)
+    return markdown_table(["network", *(f"{name}, {form}" if form else name for name, form in columns)], lines)
 
 
-def ratio(quantity: Callable[[Row], float], of: Row, to: Row) -> str:
-    """One row's quantity by another's; `-` for times that a row has not."""
+def ratio(quantity: Callable[[Row], float], of: Row | None, to: Row) -> str:
+    """One row's quantity by another's; `-` for what is not there: a row, or its times."""
+    if of is None:
+        return "-"
     if quantity in TIMES.values() and (of.out_of_memory or to.out_of_memory):
         return "-"
     return f"{quantity(of) / quantity(to):.2f}"

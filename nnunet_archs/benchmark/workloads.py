@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_archs.deploy.trained import read_json
@@ -36,17 +36,24 @@ class Workload:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of a network for it."""
+        """The topology as a plan states it, classes by their paths."""
         topology = {name: getattr(self.topology, name) for name in PLANNED}
-        return {"input_channels": self.input_channels, "num_classes": NUM_CLASSES, **topology}
+        return {
+            key: f"{value.__module__}.{value.__qualname__}" if isinstance(value, type) else value
+            for key, value in topology.items()
+        }
+
+    @property
+    def configuration(self) -> ConfigurationManager:
+        """A configuration of this patch, batch and topology."""
+        classes = [name for name in PLANNED if isinstance(getattr(self.topology, name), type)]
+        architecture = {"network_class_name": "", "arch_kwargs": self.arguments, "_kw_requires_import": classes}
+        sizes = {"patch_size": self.patch_size, "batch_size": self.batch_size}
+        return ConfigurationManager({**sizes, "batch_dice": False, "architecture": architecture})
 
     def as_json(self) -> dict[str, Any]:
-        """Name, shape of the input and arguments, classes by their paths."""
-        arguments = {
-            key: f"{value.__module__}.{value.__qualname__}" if isinstance(value, type) else value
-            for key, value in self.arguments.items()
-        }
-        return {"name": self.name, "shape": self.shape, **arguments}
+        """Name, shape of the input and topology."""
+        return {"name": self.name, "shape": self.shape, "num_classes": NUM_CLASSES, **self.arguments}
 
 
 def like_nnunet(
@@ -103,7 +110,7 @@ def from_plans(file: Path, configuration: str) -> Workload:
     """
     try:
         plans = PlansManager(read_json(file))
-        check_choice("--configuration", configuration, plans.available_configurations)
+        check_choice("-c", configuration, plans.available_configurations)
         planned = plans.get_configuration(configuration)
         name = f"{plans.dataset_name}, {plans.plans_name}, {configuration}"
         check_patch(planned, name)

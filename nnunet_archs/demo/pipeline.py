@@ -7,6 +7,7 @@ from pathlib import Path
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
 from nnunet_archs.nnunet.commands import for_training, going_on, nnunet_command, variables
+from nnunet_archs.nnunet.datasets import dataset_id
 from nnunet_archs.nnunet.steps import Step, run_step
 from nnunet_archs.plans.resize import resize_plans
 
@@ -64,7 +65,7 @@ class Run:
     @property
     def dataset_id(self) -> str:
         """Return the data set's number, as nnU-Net's commands take it."""
-        return str(int(self.dataset.removeprefix("Dataset")[:3]))
+        return dataset_id(self.dataset)
 
     def log(self, step: str) -> Path:
         """Return the log file of a step."""

@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
@@ -24,8 +24,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-import nnunet_archs
-from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
+from nnunet_archs.trainers.registry import declared, split
+from nnunet_archs.trainers.registry import distribution as distribution_of
 
 from .check import WITHOUT_GEOMETRY
 from .submit import Selection
@@ -60,11 +60,13 @@ def build_container(folder: Path, selection: Selection, settings: Settings) -> N
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
-        wheel = write_wheel(unfinished)
-        (unfinished / "requirements.txt").write_text("\n".join([f"./{wheel}", *pins()]) + "\n")
+        packages = packages_of(selection)
+        wheels = [write_wheel(unfinished, *package) for package in packages.items()]
+        needed = [*(f"./{wheel}" for wheel in wheels), *pins(packages)]
+        (unfinished / "requirements.txt").write_text("\n".join(needed) + "\n")
         (unfinished / "settings.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
-        values = {"python": python_version(), "wheel": wheel, "name": image_name(folder), **asdict(settings)}
-        write_templates(unfinished, values)
+        values = {"python": python_version(), "wheels": " ".join(wheels), "name": image_name(folder)}
+        write_templates(unfinished, values | asdict(settings))
         write_example_input(unfinished / "test" / "input", settings)
         write_models(unfinished / "model.tar.gz", selection)
         unfinished.rename(folder)
@@ -90,32 +92,38 @@ def check_settings(selection: Selection, settings: Settings) -> None:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
             raise ValueError(f"{slug} is no socket's slug; give what the challenge calls it in its web address")
     for stage in selection.stages:
-        if not is_in_container(stage.trainer):
+        if not distribution_of(stage.trainer) and not is_nnunets(stage.trainer):
             raise ValueError(
-                f"{stage.trainer} is neither ours nor nnU-Net's, and the container has no other trainers; "
-                "put its module into a package of your own that inherits from one of these"
+                f"{stage.trainer} is of no installed package that declares its trainers, nor nnU-Net's, and the "
+                "container has no others; put its module into a package (docs/extending.md)"
             )
 
 
-def is_in_container(trainer: str) -> bool:
-    """Whether a trainer is ours or nnU-Net's own."""
-    try:
-        trainer_class(trainer)
-    except UnknownTrainer:
-        folder = Path(nnunetv2.__path__[0])
-        searched = str(folder / "training" / "nnUNetTrainer"), trainer, "nnunetv2.training.nnUNetTrainer", str(folder)
-        return recursive_find_python_class(*searched) is not None
-    return True
+def is_nnunets(trainer: str) -> bool:
+    """Whether a trainer is nnU-Net's own."""
+    folder = Path(nnunetv2.__path__[0])
+    searched = str(folder / "training" / "nnUNetTrainer"), trainer, "nnunetv2.training.nnUNetTrainer", str(folder)
+    return recursive_find_python_class(*searched) is not None
 
 
-def write_wheel(folder: Path) -> str:
-    """Pack this package, as it is installed here, into a wheel; its file name.
+def packages_of(selection: Selection) -> dict[str, str]:
+    """The distributions that the container needs beside nnU-Net, ours first, each with its import package."""
+    packages = {OURS: "nnunet_archs"}
+    for stage in selection.stages:
+        if package := distribution_of(stage.trainer):
+            entry = declared()[split(stage.trainer, declared())[0]]
+            packages.setdefault(package.name, entry.module.split(".")[0])
+    return packages
+
+
+def write_wheel(folder: Path, package: str, imported: str) -> str:
+    """Pack a distribution, as it is installed here, into a wheel; its file name.
 
     From the installed files: no build, no network, and the same whether it is installed editable or not.
     """
-    installed = distribution(OURS)
-    stem = f"nnunet_archs-{installed.version}"
-    files = {name: file.read_bytes() for name, file in sorted(package_files().items())}
+    installed = distribution(package)
+    stem = f"{package.replace('-', '_')}-{installed.version}"
+    files = {name: file.read_bytes() for name, file in sorted(package_files(imported).items())}
     metadata = {
         # what is found first may be the egg-info of a checkout, where it has another name
         "METADATA": installed.read_text("METADATA") or installed.read_text("PKG-INFO"),
@@ -133,20 +141,28 @@ def write_wheel(folder: Path) -> str:
     return name
 
 
-def package_files() -> dict[str, Path]:
-    """The files of this package, by their names in a wheel."""
-    folders = {"nnunet_archs": Path(nnunet_archs.__path__[0])}
-    for name in ELSEWHERE:
-        spec = find_spec(f"nnunet_archs.{name}")
-        assert spec is not None
-        assert spec.submodule_search_locations
-        folders[f"nnunet_archs/{name}"] = Path(spec.submodule_search_locations[0])
+def package_files(package: str) -> dict[str, Path]:
+    """The files of an import package, by their names in a wheel."""
+    parts = [package, *(f"{package}.{name}" for name in ELSEWHERE if package == "nnunet_archs")]
     return {
-        f"{name}/{file.relative_to(folder).as_posix()}": file
-        for name, folder in folders.items()
+        f"{part.replace('.', '/')}/{file.relative_to(folder).as_posix()}": file
+        for part in parts
+        for folder in search_locations(part)
         for file in folder.rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
+
+
+def search_locations(package: str) -> list[Path]:
+    """The folders that a package is imported from.
+
+    Raises:
+        ValueError: if it is a single module.
+    """
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"{package} is no package, but a module, which the container cannot hold; make it a package")
+    return [Path(folder) for folder in spec.submodule_search_locations]
 
 
 def digest(content: bytes) -> str:
@@ -154,11 +170,11 @@ def digest(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
-def pins() -> list[str]:
-    """Everything that this package needs, and what that needs, at the installed versions."""
+def pins(packages: Iterable[str]) -> list[str]:
+    """Everything that the packages need, and what that needs, at the installed versions; they themselves apart."""
     found: dict[str, str] = {}
-    seen: set[tuple[str, str]] = set()
-    todo = [(OURS, "")]
+    todo: list[tuple[str, str]] = [(canonicalize_name(package), "") for package in packages]
+    seen, packed = set(todo), {package for package, _ in todo}
     while todo:
         package, extra = todo.pop()
         for requirement in requirements(package, extra):
@@ -170,7 +186,7 @@ def pins() -> list[str]:
                 continue
             seen |= new
             todo += new
-    return sorted(f"{name}=={number}" for name, number in found.items())
+    return sorted(f"{name}=={number}" for name, number in found.items() if name not in packed)
 
 
 def requirements(package: str, extra: str) -> Iterator[Requirement]:

@@ -21,7 +21,7 @@ from nnunet_archs.measure.counts import IN_PLACE
 from nnunet_archs.measure.memory import FLOAT, LiveStorages
 from nnunet_archs.nnunet.find import find_trainer
 from nnunet_archs.trainers.base import PaperTrainer
-from nnunet_archs.trainers.names import TRAINERS, find_option
+from nnunet_archs.trainers.names import find_option
 
 from .facts import network_call, version_of, versions
 from .trained import FINAL, TrainedFolder, TrainedModel, open_folder, open_model
@@ -126,11 +126,10 @@ def trainer_facts(model: TrainedModel, problems: list[str]) -> dict[str, Any]:
         find_trainer(name)
     except LookupError:
         problems.append(f'nnU-Net does not find {name}: export nnUNet_extTrainer="$(nnunet-archs path)"')
-    words = name.split("_")[1:]
     return {
         "trainer": name,
         "from": "nnunet-archs" if ours else model.trainer.__module__,
-        "options": {word: spelled_out(word, name) for word in words} if ours else {},
+        "options": {word: spelled_out(word, model.trainer) for word in model.trainer.name_words} if ours else {},
         "network": network_call(model)[0],
         "configuration": model.configuration_name,
         "patch_size": list(plan.patch_size),
@@ -140,9 +139,9 @@ def trainer_facts(model: TrainedModel, problems: list[str]) -> dict[str, Any]:
     }
 
 
-def spelled_out(word: str, name: str) -> str:
+def spelled_out(word: str, trainer: type[PaperTrainer]) -> str:
     """What a word of a trainer's name means, its number put in."""
-    option = find_option(word, name, TRAINERS[name.split("_")[0]])
+    option = find_option(word, trainer)
     return re.sub(r"\b[NP]\b", str(option.value_in(word)), option.meaning) if "<" in option.spelling else option.meaning
 
 

@@ -11,11 +11,11 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo, is_zipfile
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.paths import nnUNet_results
 
 from nnunet_archs.files import write_whole
-from nnunet_archs.nnunet.commands import is_trained, number_of
+from nnunet_archs.nnunet.commands import is_trained
+from nnunet_archs.nnunet.datasets import check_folders, dataset_id, dataset_json_files, dataset_name
 
 from .check import file_name, read_voxels
 
@@ -59,7 +59,7 @@ class Member:
     def arguments(self) -> tuple[str, ...]:
         """What tells nnU-Net's commands which model."""
         model = ("-tr", self.trainer, "-p", self.plans, "-c", self.configuration)
-        return ("-d", number_of(self.dataset), *model, "-f", *self.folds)
+        return ("-d", dataset_id(self.dataset), *model, "-f", *self.folds)
 
     def previous(self) -> Member | None:
         """The first stage of a cascade."""
@@ -88,12 +88,8 @@ def find_dataset(name: str) -> str:
     Raises:
         ValueError: if nnU-Net's folders do not have it, or nnUNet_results is not set.
     """
-    if not nnUNet_results.get():
-        raise ValueError("nnUNet_results is not set; export nnUNet_results=FOLDER")
-    try:
-        return str(maybe_convert_to_dataset_name(name))
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"-d {name}: nnU-Net finds no such data set, or several; correct the ID") from error
+    check_folders("nnUNet_results")
+    return dataset_name(name)
 
 
 def find_dataset_json(dataset: str) -> dict[str, Any]:
@@ -102,11 +98,8 @@ def find_dataset_json(dataset: str) -> dict[str, Any]:
     Raises:
         ValueError: if none has.
     """
-    folders = [Path(folder.get(), dataset) for folder in (nnUNet_raw, nnUNet_preprocessed) if folder.get()]
-    files = [folder / "dataset.json" for folder in folders]
-    for file in (*files, *sorted(results(dataset).glob("*__*__*/dataset.json"))):
-        if file.is_file():
-            return load_json(str(file))
+    for file in (*dataset_json_files(dataset), *sorted(results(dataset).glob("*__*__*/dataset.json"))):
+        return load_json(str(file))
     raise ValueError(f"{dataset} has no dataset.json in nnU-Net's folders; put it into nnUNet_raw/{dataset}")
 
 
@@ -213,7 +206,7 @@ def check_probabilities(member: Member) -> None:
         folder = checkpoint.parent / "validation"
         cases = [file.name.removesuffix(ending) for file in folder.glob(f"*{ending}")]
         if not all((folder / f"{case}.npz").exists() for case in cases):
-            again = f"{number_of(member.dataset)} {member.configuration} {fold} -tr {member.trainer} -p {member.plans}"
+            again = f"{dataset_id(member.dataset)} {member.configuration} {fold} -tr {member.trainer} -p {member.plans}"
             raise ValueError(
                 f"{folder} has no probabilities (.npz), which the search for the best ensemble needs; "
                 f"run nnUNetv2_train {again} --val --npz, or give -tr, -c and -p"

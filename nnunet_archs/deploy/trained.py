@@ -18,8 +18,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager, deter
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
-from nnunet_archs.nnunet.find import find_trainer
-from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
+from nnunet_archs.trainers.registry import UnknownTrainer, resolve
 
 FINAL = "checkpoint_final.pth"
 FILES = ("dataset.json", "plans.json")
@@ -221,18 +220,14 @@ def shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def find(name: str) -> type[nnUNetTrainer]:
-    """The trainer of a name: ours, whatever is set, or what nnU-Net finds.
+    """The trainer of a name.
 
     Raises:
         ValueError: if there is none.
     """
     try:
-        return trainer_class(name)
-    except UnknownTrainer:
-        pass
-    try:
-        return find_trainer(name)
-    except LookupError as error:
+        return resolve(name)
+    except UnknownTrainer as error:
         raise ValueError(
             f"{name}, the trainer of this model, is not installed here; add the folder it is in to nnUNet_extTrainer"
         ) from error

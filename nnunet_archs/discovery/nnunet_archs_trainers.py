@@ -10,11 +10,14 @@ def __getattr__(name: str) -> type:
     # The import system asks for names too (`__path__`): torch and nnU-Net are not loaded for those.
     if name.startswith("_") or "Trainer" not in name:
         raise AttributeError(name)
-    from nnunet_archs.trainers import base, names
+    from nnunet_archs.trainers import registry
 
     try:
-        return names.trainer_class(name)
-    except names.UnknownTrainer as error:
-        raise AttributeError(name) from error
+        trainer = registry.made(name)
     except ValueError as error:
-        base.end_command(error)
+        from nnunet_archs.trainers.base import end_command
+
+        end_command(error)
+    if trainer is None:
+        raise AttributeError(name)
+    return trainer

@@ -32,9 +32,13 @@ def nnunet_command(name: str) -> str:
     return command
 
 
-def number_of(dataset: str) -> str:
-    """A data set's ID, as nnU-Net's commands take it."""
-    return str(int(dataset.removeprefix("Dataset")[:3]))
+def python_command(module: str, *arguments: str) -> list[str]:
+    """A command that runs a module of an installed package, whatever lies in the folder that it is started from.
+
+    `python -m` would look there first, and find a checkout's incomplete package.
+    """
+    code = f"import runpy, sys; del sys.path[0]; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-c", code, *arguments]
 
 
 def variables(device: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ def find_trainer(name: str) -> type:
 
     Raises:
         LookupError: if there is none of that name.
+        ValueError: if a module in a folder of `nnUNet_extTrainer` raises something.
     """
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -19,7 +20,10 @@ def find_trainer(name: str) -> type:
 
         try:
             return recursive_find_trainer_class_by_name(name)
-        except RuntimeError as error:
-            if "Could not find requested nnunet trainer" not in str(error):
-                raise
-            raise LookupError(name) from error
+        except Exception as error:  # nnU-Net imports every module there, and they raise what they like
+            if "Could not find requested nnunet trainer" in str(error):
+                raise LookupError(name) from error
+            what = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"nnU-Net cannot search for {name}: a module in nnUNet_extTrainer raises {what}; mend or move it"
+            ) from error

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_archs.deploy.trained import TrainedModel, open_folder, open_model
 from nnunet_archs.networks.unet_sharp import GridNetwork
-from nnunet_archs.trainers.names import TRAINERS, trainer_class
+from nnunet_archs.trainers.registry import paper_trainers, resolve_paper
 from nnunet_archs.trainers.unet_sharp import PrunableTrainer
 
 
@@ -53,7 +53,7 @@ class PrunableModel(TrainedModel):
 
     def at_level(self, checkpoint: Mapping[str, Any], level: int) -> GridNetwork:
         """The network up to X[0, level], with a fold's weights."""
-        network = replace(self, trainer=trainer_class(pruned_name(self.trainer, level))).build()
+        network = replace(self, trainer=resolve_paper(pruned_name(self.trainer, level))).build()
         weights = checkpoint["network_weights"]
         network.load_state_dict({key: weights[key] for key in network.state_dict()})
         return network.eval()
@@ -85,8 +85,8 @@ def check_trainer(trainer: type) -> None:
     Raises:
         ValueError: if it has none, or is one of them itself.
     """
-    prunable = ", ".join(known for known, trainer in TRAINERS.items() if issubclass(trainer, PrunableTrainer))
     if not issubclass(trainer, PrunableTrainer):
+        prunable = ", ".join(known.__name__ for known in paper_trainers() if issubclass(known, PrunableTrainer))
         raise ValueError(f"{trainer.__name__} has no levels to cut out; give a model of {prunable}")
     if trainer.level or trainer.pruned_to:
         raise ValueError(f"{trainer.__name__} is a pruned network already; give the model of the whole network")

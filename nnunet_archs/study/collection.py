@@ -28,11 +28,10 @@ from nnunet_archs.files import write_whole
 from nnunet_archs.measure.counts import count
 from nnunet_archs.measure.memory import GIB
 from nnunet_archs.nnunet.commands import is_trained, last_line
-from nnunet_archs.nnunet.find import find_trainer
 from nnunet_archs.nnunet.images import read_labels
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
-from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
+from nnunet_archs.trainers.registry import resolve
 
 from .definition import Study
 from .jobs import Job, jobs_of, kind_of, preprocessed
@@ -255,7 +254,7 @@ def count_costs(
     """Parameters, multiply-adds of a patch, and the peak memory of a training step, which is known of our trainers."""
     channels = determine_num_input_channels(plans, configuration, dataset_json)
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
-    trainer = find_class(job.network.trainer)
+    trainer = resolve(job.network.trainer)
     build = partial(
         trainer.build_network_architecture, plans, configuration, channels, heads, enable_deep_supervision=False
     )
@@ -265,14 +264,6 @@ def count_costs(
         half = job.device == "cuda"
         memory = expected_memory(trainer, plans, configuration, dataset_json, half=half).peak / GIB
     return dict(zip(COSTS, (counts.parameters, counts.multiply_adds, memory), strict=True))
-
-
-def find_class(name: str) -> Any:
-    """The trainer of a name: ours, or one that nnU-Net finds."""
-    try:
-        return trainer_class(name)
-    except UnknownTrainer:
-        return find_trainer(name)
 
 
 def describe_study(study: Study, jobs: Iterable[Job], command: Sequence[str]) -> dict[str, Any]:

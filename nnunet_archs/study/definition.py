@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
-from nnunet_archs.nnunet.find import find_trainer
-from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
+from nnunet_archs.nnunet.datasets import FOLDERS, check_folders, dataset_json_files, dataset_name
+from nnunet_archs.trainers.base import PaperTrainer
+from nnunet_archs.trainers.registry import resolve
 
 from .document import Document, Place
 
@@ -95,7 +94,7 @@ def read_study(file: Path) -> Study:
     Raises:
         ValueError: for what cannot be run, with the line that says it.
     """
-    check_folders()
+    check_folders(*FOLDERS)
     file = file.resolve()
     if not file.suffix:
         raise ValueError(f"{file}: the study's folder is the file's name without its ending; name it {file.name}.yaml")
@@ -120,22 +119,6 @@ def read_study(file: Path) -> Study:
     )
 
 
-def check_folders() -> None:
-    """Check that nnU-Net's folders are known.
-
-    Raises:
-        ValueError: for one that is not set.
-    """
-    folders = {
-        "nnUNet_raw": nnUNet_raw,
-        "nnUNet_preprocessed": nnUNet_preprocessed,
-        "nnUNet_results": nnUNet_results,
-    }
-    for variable, folder in folders.items():
-        if not folder.get():
-            raise ValueError(f"{variable} is not set; export {variable}=FOLDER")
-
-
 def read_datasets(document: Document) -> tuple[str, ...]:
     """The names of the data sets, from their IDs or names."""
     found: dict[str, Place] = {}
@@ -153,13 +136,12 @@ def read_dataset(document: Document, place: Place, value: Any) -> str:
     if not isinstance(value, (int, str)) or match is None:
         raise document.error(place, f"{value!r} is not a data set; give an ID or a name, as Dataset004_Hippocampus")
     try:
-        name: str = maybe_convert_to_dataset_name(int(match[1]))
-    except RuntimeError as error:
-        what = f"nnU-Net finds no data set {value}, or several of its ID; correct it"
-        raise document.error(place, what) from error
+        name = dataset_name(int(match[1]))
+    except ValueError as error:
+        raise document.error(place, str(error)) from error
     if match[2] and name != value:
         raise document.error(place, f"nnU-Net finds no data set {value}, but {name}; correct it")
-    if not any(Path(str(folder), name, "dataset.json").is_file() for folder in (nnUNet_raw, nnUNet_preprocessed)):
+    if not dataset_json_files(name):
         raise document.error(place, f"{name} has no dataset.json in nnUNet_raw or nnUNet_preprocessed; put it there")
     return name
 
@@ -215,27 +197,15 @@ def with_length(document: Document, place: Place, trainer: str) -> str:
     lengths = {key: document.typed((key,), int, 0) for key in ("epochs", "iterations")}
     name = "_".join([trainer, *(f"{n}{key}" for key, n in lengths.items() if n)])
     try:
-        trainer_class(name)
-    except UnknownTrainer:
-        check_foreign(document, place, trainer, is_set=any(lengths.values()))
-        return trainer
+        if name != trainer and not issubclass(resolve(trainer), PaperTrainer):
+            raise ValueError(
+                f"{trainer} takes no epochs or iterations from the study; name one of that length "
+                "(nnUNetTrainer_5epochs), and leave both out"
+            )
+        resolve(name)
     except ValueError as error:
         raise document.error(place, str(error)) from error
     return name
-
-
-def check_foreign(document: Document, place: Place, trainer: str, *, is_set: bool) -> None:
-    """Check a trainer that is nnU-Net's or in a folder of the user's `nnUNet_extTrainer`."""
-    try:
-        find_trainer(trainer)
-    # nnU-Net imports all modules of the user's folders, and they raise what they like
-    except Exception as error:
-        what = f"unknown trainer {trainer}: neither ours (nnunet-archs list), nor nnU-Net's, nor in nnUNet_extTrainer"
-        why = "" if isinstance(error, LookupError) else f" ({error})"
-        raise document.error(place, f"{what}{why}; correct the name") from error
-    if is_set:
-        what = f"{trainer} is none of ours, and takes no epochs or iterations from the study"
-        raise document.error(place, f"{what}; name one of that length (nnUNetTrainer_5epochs), and leave both out")
 
 
 def read_baseline(document: Document, networks: tuple[Network, ...]) -> str | None:

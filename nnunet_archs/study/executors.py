@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from nnunet_archs.nnunet.commands import begin, end, for_training, is_trained, variables
+from nnunet_archs.nnunet.commands import begin, end, for_training, is_trained, python_command, variables
 
 from .definition import Study
 from .jobs import Job
@@ -119,7 +118,7 @@ def lock_of(place: str) -> Path:
 
 def under_locks(job: Job, *locks: Path) -> list[str]:
     """The command of a training that holds its own lock and others."""
-    command = [sys.executable, "-m", "nnunet_archs.study.train", str(job.folder), str(job.lock), *map(str, locks)]
+    command = python_command("nnunet_archs.study.train", str(job.folder), str(job.lock), *map(str, locks))
     return [*command, "--", *job.arguments]
 
 

@@ -15,6 +15,7 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.nnunet.commands import going_on, is_trained
+from nnunet_archs.nnunet.datasets import dataset_id
 from nnunet_archs.nnunet.plans import plans_file
 
 from .definition import Device, Network, Study
@@ -75,7 +76,7 @@ class Job:
     @property
     def arguments(self) -> tuple[str, ...]:
         """What `nnUNetv2_train` is given, but for how it goes on."""
-        number = str(int(self.dataset.removeprefix("Dataset")[:3]))
+        number = dataset_id(self.dataset)
         model = ("-tr", self.network.trainer, "-p", self.network.plans, "-device", self.device)
         return (number, self.configuration, str(self.fold), *model)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,11 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.files import write_whole
-from nnunet_archs.nnunet.commands import begin, end, is_trained, last_line, nnunet_command, number_of, variables
+from nnunet_archs.nnunet.commands import begin, end, is_trained, last_line, nnunet_command, python_command, variables
+from nnunet_archs.nnunet.datasets import dataset_id
 from nnunet_archs.nnunet.plans import STOCK, not_preprocessed, plans_file
-from nnunet_archs.trainers.names import UnknownTrainer, plans_name, trainer_class
+from nnunet_archs.trainers.names import plans_name
+from nnunet_archs.trainers.registry import resolve_paper
 
 from .definition import N_FOLDS, Network, Study
 from .jobs import SPLITS, Job, jobs_of, preprocessed, previous_stage
@@ -71,7 +72,7 @@ def check(study: Study) -> None:
 
 def plan_commands(study: Study, dataset: str) -> Iterator[tuple[str, list[str]]]:
     """Titles and commands that make a data set's fingerprint and the plans that are missing."""
-    number = number_of(dataset)
+    number = dataset_id(dataset)
     if not (preprocessed(dataset) / FINGERPRINT).exists():
         command = [nnunet_command("nnUNetv2_extract_fingerprint"), "-d", number, "--verify_dataset_integrity"]
         yield f"fingerprint of {dataset}", [*command, "-np", processes(study)]
@@ -96,8 +97,8 @@ def plan_command(study: Study, dataset: str, network: Network, name: str) -> lis
         ValueError: if the name is of no plans that can be made.
     """
     if name == STOCK:
-        return [nnunet_command("nnUNetv2_plan_experiment"), "-d", number_of(dataset)]
-    command = [sys.executable, "-m", "nnunet_archs.scripts.main", "plan", "-d", number_of(dataset)]
+        return [nnunet_command("nnUNetv2_plan_experiment"), "-d", dataset_id(dataset)]
+    command = python_command("nnunet_archs.scripts.main", "plan", "-d", dataset_id(dataset))
     matched = MATCHED.fullmatch(name)
     trainer = trainer_for(matched["own"] + "Plans" if matched else name, network)
     if trainer is None:
@@ -115,9 +116,9 @@ def trainer_for(plans: str, network: Network) -> str | None:
     base, *words = plans.removesuffix("Plans").split("_")
     for name in (network.trainer, "_".join([f"{base}Trainer", *words])):
         try:
-            if plans_name(trainer_class(name)) == plans:
+            if plans_name(resolve_paper(name)) == plans:
                 return name
-        except (UnknownTrainer, ValueError):
+        except ValueError:
             continue
     return None
 
@@ -137,7 +138,7 @@ def preprocess_command(study: Study, dataset: str, name: str) -> list[str] | Non
     ]
     if not missing:
         return None
-    command = [nnunet_command("nnUNetv2_preprocess"), "-d", number_of(dataset), "-plans_name", name]
+    command = [nnunet_command("nnUNetv2_preprocess"), "-d", dataset_id(dataset), "-plans_name", name]
     return [*command, "-c", *missing, "-np", *[processes(study)] * len(missing)]
 
 

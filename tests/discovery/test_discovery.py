@@ -12,7 +12,7 @@ import pytest
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_archs.discovery import discovery_folder
-from nnunet_archs.trainers import names
+from nnunet_archs.trainers import registry
 
 NAME = "UNetSharpTrainer_5epochs"
 
@@ -41,7 +41,7 @@ def search(name: str) -> type:
 
 def test_nnunet_finds_the_class_made_from_the_name() -> None:
     found = search(NAME)
-    assert found is names.trainer_class(NAME)
+    assert found is registry.resolve_paper(NAME)
     assert found.__name__ == NAME
 
 
@@ -55,9 +55,9 @@ def test_found_class_can_be_pickled() -> None:
     assert pickle.loads(pickle.dumps(found)) is found
 
 
-@pytest.mark.parametrize("name", sorted(names.TRAINERS))
+@pytest.mark.parametrize("name", sorted(registry.known()))
 def test_every_trainer_is_found(name: str) -> None:
-    assert search(name) is names.trainer_class(name)
+    assert search(name) is registry.resolve_paper(name)
 
 
 @pytest.mark.parametrize("name", ["SomebodysTrainer", "SomebodysTrainer_5epochs", "nnUNetTrainer", "Dataset", "x"])

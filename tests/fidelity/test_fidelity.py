@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from nnunet_archs.fidelity.page import page
 from nnunet_archs.fidelity.papers import PAPERS
 from nnunet_archs.fidelity.published import PUBLISHED
-from nnunet_archs.scripts.fidelity import page
-from nnunet_archs.scripts.list import listing, text
+from nnunet_archs.trainers.listing import listing, text
 
 PAGE = Path(__file__).parents[2] / "docs" / "fidelity.md"
 

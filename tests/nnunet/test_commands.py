@@ -28,7 +28,7 @@ from tiny_dataset import (
     save_first_stage,
 )
 
-from nnunet_archs.trainers.names import TRAINERS
+from nnunet_archs.trainers.registry import known
 
 TRAINER = "UNetSharpTrainer_2epochs_10iterations"
 LOWRES_TRAINER = "VNetSharpTrainer_1epochs_1iterations"
@@ -234,7 +234,7 @@ def test_plans_for_a_network(home: Home, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("configuration", FOLDS)
-@pytest.mark.parametrize("trainer", sorted(TRAINERS))
+@pytest.mark.parametrize("trainer", sorted(known()))
 @pytest.mark.usefixtures("in_process")
 def test_trains_and_predicts(trainer: str, configuration: str, home: Home) -> None:
     name = f"{trainer}_1epochs_2iterations"

@@ -11,7 +11,7 @@ from planning import HIPPOCAMPUS, set_folders, write_datasets
 
 from nnunet_archs.plans.matching import match, parameters, peak_memory
 from nnunet_archs.plans.planner import WIDTH_STEP, planner_class, with_base_width
-from nnunet_archs.trainers.names import trainer_class
+from nnunet_archs.trainers.registry import resolve_paper
 
 COSTS = {"memory": peak_memory, "parameters": parameters}
 
@@ -23,7 +23,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dic
     with pytest.MonkeyPatch.context() as patch:
         write_datasets(root)
         set_folders(root, patch)
-        plain = trainer_class("PlainConvUNetTrainer")
+        plain = resolve_paper("PlainConvUNetTrainer")
         planner = planner_class(plain, 8)(HIPPOCAMPUS, plain, gpu_memory=8)
         return planner.plan(), planner.dataset_json
 
@@ -40,7 +40,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dic
 def test_the_widest_network_within_the_budget(given: Any, name: str, by: Any) -> None:
     plans, dataset_json = given
     before = deepcopy(plans)
-    trainer, plain = trainer_class(name), trainer_class("PlainConvUNetTrainer")
+    trainer, plain = resolve_paper(name), resolve_paper("PlainConvUNetTrainer")
     matched = match(plans, trainer, dataset_json, by)
     assert plans == before
     for configuration in ("2d", "3d_fullres"):
@@ -61,9 +61,9 @@ def test_a_network_that_no_trainer_has_is_refused(given: Any) -> None:
     plans = deepcopy(given[0])
     plans["configurations"]["2d"]["architecture"]["network_class_name"] = "somewhere.Else"
     with pytest.raises(ValueError, match=r"somewhere.Else is the network of no trainer here"):
-        match(plans, trainer_class("CAggNetTrainer"), given[1], "memory")
+        match(plans, resolve_paper("CAggNetTrainer"), given[1], "memory")
 
 
 def test_a_width_that_the_name_states_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match="its name says how wide the network is"):
-        match(given[0], trainer_class("FocusNetPlusPlusTrainer_S"), given[1], "memory")
+        match(given[0], resolve_paper("FocusNetPlusPlusTrainer_S"), given[1], "memory")

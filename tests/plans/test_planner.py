@@ -24,7 +24,8 @@ from planning import CT, HIPPOCAMPUS, set_folders, write_datasets
 from nnunet_archs.measure.memory import GIB
 from nnunet_archs.plans.planner import RESERVE, RESERVED_SHARE, planner_class
 from nnunet_archs.trainers.memory import expected_memory
-from nnunet_archs.trainers.names import plans_name, trainer_class
+from nnunet_archs.trainers.names import plans_name
+from nnunet_archs.trainers.registry import resolve_paper
 
 DECIDED = ("patch_size", "batch_size", "spacing", "architecture", "batch_dice", "median_image_size_in_voxels")
 
@@ -37,7 +38,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_planner(trainer: str, dataset: str, **options: Any) -> Any:
-    cls = trainer_class(trainer)
+    cls = resolve_paper(trainer)
     return planner_class(cls, options["gpu_memory"])(dataset, cls, **options)
 
 
@@ -97,7 +98,7 @@ class TestOtherNetworks:
         def peak(**changes: Any) -> int:
             configuration = ConfigurationManager({**plan, **changes})
             plans = PlansManager({"label_manager": "LabelManager"})
-            return expected_memory(trainer_class(trainer), plans, configuration, planner.dataset_json, half=True).peak
+            return expected_memory(resolve_paper(trainer), plans, configuration, planner.dataset_json, half=True).peak
 
         assert peak() <= usable
         cap = round(30 * 100 * 512 * 512 * 0.05 / prod(plan["patch_size"]))
@@ -174,4 +175,4 @@ def test_names_of_plans() -> None:
         "UNetSharpTrainer_CGM_10iterations_checkpoint": "UNetSharp_CGM_checkpointPlans",
         "FocusNetPlusPlusTrainer_S_DiceCE": "FocusNetPlusPlus_S_DiceCEPlans",
     }
-    assert {name: plans_name(trainer_class(name)) for name in names} == names
+    assert {name: plans_name(resolve_paper(name)) for name in names} == names

@@ -18,8 +18,7 @@ from nnunet_archs.prune.levels import cells, dice_fields, table
 from nnunet_archs.prune.validation import mean_foreground
 from nnunet_archs.scripts import prune
 from nnunet_archs.scripts.main import main
-from nnunet_archs.trainers import names
-from nnunet_archs.trainers.names import trainer_class
+from nnunet_archs.trainers.registry import paper_trainers, resolve_paper
 from nnunet_archs.trainers.unet_sharp import PrunableTrainer
 
 NETWORKS = [UNetSharp, VNetSharp, UNetPlusPlus, VNetPlusPlus]
@@ -115,7 +114,7 @@ def test_level_with_other_recipes() -> None:
 @pytest.mark.parametrize("option", ["L", "pruned"])
 def test_level_beyond_the_network(option: str) -> None:
     def error(level: int) -> str:
-        cls = trainer_class(f"UNetSharpTrainer_{option}{level}")
+        cls = resolve_paper(f"UNetSharpTrainer_{option}{level}")
         with pytest.raises(ValueError, match=r"level") as caught:
             cls.check_plans(make_plans(2, N_STAGES), "tiny", make_dataset_json())
         return str(caught.value)
@@ -123,15 +122,15 @@ def test_level_beyond_the_network(option: str) -> None:
     assert "level 3 is the whole network of 4 stages" in error(3)
     assert "1, 2, 3" in error(4)
     for level in (1, 2):
-        cls = trainer_class(f"UNetSharpTrainer_{option}{level}")
+        cls = resolve_paper(f"UNetSharpTrainer_{option}{level}")
         assert cls.check_plans(make_plans(2, N_STAGES), "tiny", make_dataset_json())[0] == 0
 
 
 def test_levels_are_one_group() -> None:
     with pytest.raises(ValueError, match="_L1 and _pruned2 both settle the level"):
-        trainer_class("VNetSharpTrainer_L1_pruned2")
+        resolve_paper("VNetSharpTrainer_L1_pruned2")
     with pytest.raises(ValueError, match="UNetTrainer has no option _pruned1"):
-        trainer_class("UNetTrainer_pruned1")
+        resolve_paper("UNetTrainer_pruned1")
 
 
 def test_pruned_network_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -368,4 +367,4 @@ def test_table_is_aligned() -> None:
 
 
 def test_all_trainers_with_levels_are_tested() -> None:
-    assert {name for name, trainer in names.TRAINERS.items() if issubclass(trainer, PrunableTrainer)} == set(TRAINERS)
+    assert {trainer.__name__ for trainer in paper_trainers() if issubclass(trainer, PrunableTrainer)} == set(TRAINERS)

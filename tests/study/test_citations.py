@@ -5,7 +5,7 @@ import yaml
 
 from nnunet_archs.fidelity.papers import CAGGNET, CROSSLINK, FOCUSNET, IMPROVED_SKIP, UNET_SHARP
 from nnunet_archs.study.citations import NNUNET, REVISITED, reference_of
-from nnunet_archs.trainers.names import TRAINERS
+from nnunet_archs.trainers.registry import known
 
 PAPERS = {
     "CAggNetTrainer": CAGGNET,
@@ -23,7 +23,7 @@ def test_a_network_has_its_paper(trainer, paper):
     assert reference_of(trainer).text == paper.citation
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("trainer", known())
 def test_every_trainer_can_be_cited(trainer):
     assert reference_of(trainer).text
 

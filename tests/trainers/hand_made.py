@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_archs.trainers.names import trainer_class
+from nnunet_archs.trainers.registry import resolve_paper
 
 DATASET = "Dataset901_HandMade"
 LABELS: dict[str, dict[str, Any]] = {
@@ -87,7 +87,7 @@ def make_folders(root: Path) -> dict[str, str]:
 def make_trainer(name: str, plans: dict[str, Any], target: str = "labels") -> nnUNetTrainer:
     """An initialised trainer, on the CPU, with weights that are the same at every call."""
     torch.manual_seed(0)
-    trainer = trainer_class(name)(plans, "tiny", 0, make_dataset_json(target), torch.device("cpu"))
+    trainer = resolve_paper(name)(plans, "tiny", 0, make_dataset_json(target), torch.device("cpu"))
     trainer.initialize()
     return trainer
 

@@ -12,7 +12,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
 from nnunet_archs.losses import AttentionLoss, AuxiliaryLoss, CrossEntropyLoss, CrosslinkLoss, DeepSupervisionLoss
-from nnunet_archs.trainers.names import trainer_class
+from nnunet_archs.trainers.registry import resolve_paper
 
 # name, axes of the data, outputs and maps of attention on a plan of three stages
 TRAINED = [
@@ -120,7 +120,7 @@ def test_options_reach_the_network() -> None:
     configuration = PlansManager(make_plans(2)).get_configuration("tiny")
 
     def options(name: str) -> dict[str, Any]:
-        return trainer_class(f"CrosslinkNetTrainer{name}").network_options(configuration)
+        return resolve_paper(f"CrosslinkNetTrainer{name}").network_options(configuration)
 
     bare = {"supervision": "paper", "attention": True, "branches": 2, "released": False}
     assert options("") == options("_pairwise") == bare
@@ -145,7 +145,7 @@ def test_options_reach_the_network() -> None:
 )
 def test_names_that_make_no_sense(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        trainer_class(name)
+        resolve_paper(name)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,6 @@ def test_configurations_that_cannot_be_trained(
     name: str, n_axes: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        trainer_class(name)(make_plans(n_axes), "tiny", 0, make_dataset_json(), torch.device("cpu"))
+        resolve_paper(name)(make_plans(n_axes), "tiny", 0, make_dataset_json(), torch.device("cpu"))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"nnunet-archs: error: {said}")

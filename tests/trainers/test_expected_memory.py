@@ -12,8 +12,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.measure.memory import GIB, LiveStorages
 from nnunet_archs.plans.planner import architecture
-from nnunet_archs.trainers.memory import describe_memory, expected_memory
-from nnunet_archs.trainers.names import TRAINERS, trainer_class
+from nnunet_archs.trainers.memory import expected_memory
+from nnunet_archs.trainers.registry import known, resolve_paper
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def expect(name: str, plans: dict[str, Any], target: str = "labels", **options: 
     manager = PlansManager(plans)
     configuration = manager.get_configuration("tiny")
     return expected_memory(
-        trainer_class(name), manager, configuration, make_dataset_json(target), **{"half": False} | options
+        resolve_paper(name), manager, configuration, make_dataset_json(target), **{"half": False} | options
     )
 
 
@@ -54,7 +54,7 @@ def test_a_real_step_takes_what_is_expected(name: str, target: str) -> None:
     assert max(expected.activations, expected.update) == pytest.approx(live.peak, rel=0.1)
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", known())
 def test_every_trainer_and_every_kind_of_label(name: str) -> None:
     for target in ("labels", "regions+ignore"):
         whole, half = (expect(name, make_plans(3), target, half=half) for half in (False, True))
@@ -66,28 +66,28 @@ def test_every_trainer_and_every_kind_of_label(name: str) -> None:
 def test_the_step_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer("UNetSharpTrainer_5epochs", make_plans(2))
     peak = expect("UNetSharpTrainer", make_plans(2)).peak / GIB
-    assert describe_memory(trainer) == f"A training step is expected to take {peak:.1f} GiB"
+    assert trainer._describe_memory() == f"A training step is expected to take {peak:.1f} GiB"
     free = 10 * GIB
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, 24 * GIB))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
     trainer.device = torch.device("cuda")
-    assert describe_memory(trainer).endswith("besides some 2 GiB of CUDA's own; a GPU has 24.0 GiB")
+    assert trainer._describe_memory().endswith("besides some 2 GiB of CUDA's own; a GPU has 24.0 GiB")
     free = GIB
-    remedy = describe_memory(trainer)
+    remedy = trainer._describe_memory()
     assert "of which 1.0 are free: that will hardly fit" in remedy
     assert "nnunet-archs plan -d 901 -tr UNetSharpTrainer_5epochs --gpu-memory 1)" in remedy
 
 
 @pytest.mark.parametrize("n_axes", [2, 3])
-@pytest.mark.parametrize("name", [*TRAINERS, "UNetSharpTrainer_L1_checkpoint", "FocusNetPlusPlusTrainer_S"])
+@pytest.mark.parametrize("name", [*known(), "UNetSharpTrainer_L1_checkpoint", "FocusNetPlusPlusTrainer_S"])
 def test_nnunets_own_trainer_trains_the_network_that_a_plan_names(name: str, n_axes: int) -> None:
     plans = make_plans(n_axes)
     tiny = plans["configurations"]["tiny"]
-    tiny["architecture"] = architecture(trainer_class(name), tiny)
+    tiny["architecture"] = architecture(resolve_paper(name), tiny)
     torch.manual_seed(0)
     trainer = nnUNetTrainer(plans, "tiny", 0, make_dataset_json(), CPU)
     trainer.initialize()
-    assert type(trainer.network).__name__ == trainer_class(name).network_class.__name__
+    assert type(trainer.network).__name__ == resolve_paper(name).network_class.__name__
     batch = make_batch(trainer)
     losses = [float(trainer.train_step(batch)["loss"]) for _ in range(10)]
     assert losses[-1] < losses[0]

@@ -12,7 +12,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_archs.trainers.focusnet import PRESETS
-from nnunet_archs.trainers.names import trainer_class
+from nnunet_archs.trainers.registry import resolve_paper
 
 TEXT = [32, 64, 128, 192, 256]
 RELEASED = [48, 96, 156, 256, 512]
@@ -33,7 +33,7 @@ def plans_of_seven_stages(n_axes: int) -> dict[str, Any]:
 def build(name: str, plans: dict[str, Any]) -> Any:
     manager = PlansManager(plans)
     with torch.device("meta"):
-        return trainer_class(name).build_network_architecture(manager, manager.get_configuration("tiny"), 1, 3)
+        return resolve_paper(name).build_network_architecture(manager, manager.get_configuration("tiny"), 1, 3)
 
 
 def is_released(network: nn.Module) -> bool:
@@ -81,11 +81,11 @@ def test_plan_of_the_network_decides_where_the_name_does_not() -> None:
 
 def test_presets_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="_L and _released both settle the preset"):
-        trainer_class("FocusNetPlusPlusTrainer_L_released")
+        resolve_paper("FocusNetPlusPlusTrainer_L_released")
 
 
 def test_presets_are_of_this_trainer() -> None:
-    spelled = {option.spelling for option in trainer_class("FocusNetPlusPlusTrainer").options}
+    spelled = {option.spelling for option in resolve_paper("FocusNetPlusPlusTrainer").options}
     assert spelled == PRESETS.keys() - {"text"}
     with pytest.raises(ValueError, match="UNetTrainer has no option _S;"):
-        trainer_class("UNetTrainer_S")
+        resolve_paper("UNetTrainer_S")

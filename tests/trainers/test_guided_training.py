@@ -17,7 +17,7 @@ from torch import nn
 
 from nnunet_archs.losses import AuxiliaryLoss, PresenceLoss
 from nnunet_archs.networks.guidance import ClassificationGuidedModule
-from nnunet_archs.trainers.names import TRAINERS, trainer_class
+from nnunet_archs.trainers.registry import known, resolve_paper
 
 GUIDED = ["UNetSharpTrainer", "VNetSharpTrainer"]
 OPTIONS = ["", "_CE", "_DiceCE", "_noDS", "_DS", "_DiceCE_noDS", "_L1"]
@@ -31,7 +31,7 @@ def guidance(network: nn.Module) -> list[ClassificationGuidedModule]:
 def build(name: str, n_axes: int = 2, *, n_classes: int = 3, supervision: bool = True) -> Any:
     manager = PlansManager(make_plans(n_axes))
     configuration = manager.get_configuration("tiny")
-    return trainer_class(name).build_network_architecture(manager, configuration, 1, n_classes, supervision)
+    return resolve_paper(name).build_network_architecture(manager, configuration, 1, n_classes, supervision)
 
 
 def run_epoch(name: str, target: str, n_axes: int) -> Any:
@@ -145,10 +145,10 @@ class TestNames:
         assert not guidance(build(name))
         assert len(guidance(build(f"{name}_CGM"))) == 4
 
-    @pytest.mark.parametrize("name", sorted(TRAINERS.keys() - set(GUIDED)))
+    @pytest.mark.parametrize("name", sorted(set(known()) - set(GUIDED)))
     def test_other_trainers_do_not_know_it(self, name: str) -> None:
         with pytest.raises(ValueError, match=f"{name} has no option _CGM"):
-            trainer_class(f"{name}_CGM")
+            resolve_paper(f"{name}_CGM")
 
 
 @pytest.fixture

@@ -8,41 +8,37 @@ import torch
 from hand_made import make_dataset_json, make_plans
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_archs.trainers.names import OPTIONS, TRAINERS, UnknownTrainer, trainer_class
+from nnunet_archs.trainers.names import OPTIONS
+from nnunet_archs.trainers.registry import UnknownTrainer, known, paper_trainers, resolve, resolve_paper
 
 SPELLED = [option.spelling.replace("<N>", "7") for option in OPTIONS]
 CPU = torch.device("cpu")
 
 
 def make(name: str, n_axes: int = 3) -> nnUNetTrainer:
-    return trainer_class(name)(make_plans(n_axes), "tiny", 0, make_dataset_json(), CPU)
+    return resolve_paper(name)(make_plans(n_axes), "tiny", 0, make_dataset_json(), CPU)
 
 
 def error_of(name: str) -> str:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (every caller looks at the message)
-        trainer_class(name)
+        resolve_paper(name)
     return str(caught.value)
 
 
 def test_all_networks_and_options_are_there() -> None:
     networks = ["UNetSharp", "VNetSharp", "UNetPlusPlus", "VNetPlusPlus", "UNet", "VNet"]
-    assert {f"{network}Trainer" for network in [*networks, "PlainConvUNet", "ResidualEncoderUNet"]} <= TRAINERS.keys()
+    assert {f"{network}Trainer" for network in [*networks, "PlainConvUNet", "ResidualEncoderUNet"]} <= set(known())
     assert {"7epochs", "7iterations", "DiceCE", "noDS", "NoMirroring"} <= set(SPELLED)
-
-
-@pytest.mark.parametrize("name", sorted(TRAINERS))
-def test_bare_name_is_the_trainer_itself(name: str) -> None:
-    assert trainer_class(name) is TRAINERS[name]
 
 
 @pytest.mark.parametrize("option", SPELLED)
 def test_one_option(option: str) -> None:
     name = f"UNetSharpTrainer_{option}"
-    cls = trainer_class(name)
+    cls = resolve_paper(name)
     assert cls.__name__ == name
-    assert issubclass(cls, TRAINERS["UNetSharpTrainer"])
-    assert cls is not TRAINERS["UNetSharpTrainer"]
-    assert trainer_class(name) is cls
+    assert issubclass(cls, resolve_paper("UNetSharpTrainer"))
+    assert cls is not resolve_paper("UNetSharpTrainer")
+    assert resolve_paper(name) is cls
     assert pickle.loads(pickle.dumps(cls)) is cls
     assert make(name).output_folder == str(
         Path(make("UNetSharpTrainer").output_folder_base).with_name(f"{name}__HandMadePlans__tiny") / "fold_0"
@@ -83,7 +79,7 @@ def test_checkpoint_reaches_the_blocks() -> None:
 def test_networks_of_nnunet_know_no_checkpoint(name: str) -> None:
     message = error_of(f"{name}_checkpoint")
     assert f"{name} has no option _checkpoint; the options are" in message
-    assert message.count("_checkpoint") == 2
+    assert message.count("_checkpoint") == 1
 
 
 @pytest.mark.parametrize(
@@ -133,8 +129,8 @@ def test_options_combine_in_any_order(name: str) -> None:
 def test_unknown_option_is_named_beside_those_that_exist(word: str) -> None:
     message = error_of(f"UNetSharpTrainer_5iterations_{word}")
     assert f"UNetSharpTrainer has no option _{word};" in message
-    listed = message.split("the options are ")[1].split(", ")
-    assert listed == [f"_{option.spelling}" for option in (*OPTIONS, *TRAINERS["UNetSharpTrainer"].options)]
+    listed = message.split("he options are ")[1].split(", ")
+    assert listed == [f"_{option.spelling}" for option in (*OPTIONS, *resolve_paper("UNetSharpTrainer").options)]
 
 
 @pytest.mark.parametrize(
@@ -154,22 +150,46 @@ def test_option_without_effect_is_named(name: str) -> None:
     assert "leave it out" in message
 
 
-@pytest.mark.parametrize("name", ["", "nnUNetTrainer", "SomebodysTrainer_5epochs", "UNetSharp", "unetsharptrainer"])
-def test_other_trainers_are_unknown(name: str) -> None:
-    with pytest.raises(UnknownTrainer, match="UNetSharpTrainer, VNetSharpTrainer") as caught:
-        trainer_class(name)
-    assert str(caught.value).startswith(name.split("_")[0])
+@pytest.mark.parametrize(
+    ("word", "nearest"), [("5epoks", "<N>epochs"), ("dicece", "DiceCE"), ("nods", "noDS"), ("Checkpoint", "checkpoint")]
+)
+def test_the_nearest_option_is_named(word: str, nearest: str) -> None:
+    assert f"did you mean _{nearest}?" in error_of(f"UNetSharpTrainer_{word}")
 
 
-OWN = sorted({option.spelling for trainer in TRAINERS.values() for option in trainer.options})
+def test_one_epoch_as_nnunet_spells_it() -> None:
+    assert make("UNetSharpTrainer_1epoch").num_epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("UNetSharp", "UNetSharpTrainer"),
+        ("CAgNetTrainer", "CAggNetTrainer"),
+        ("CAgNetTrainer_5epochs", "CAggNetTrainer"),
+    ],
+)
+def test_the_nearest_trainer_is_named(name: str, nearest: str) -> None:
+    with pytest.raises(UnknownTrainer, match=rf"^{name}: there is no such trainer; did you mean {nearest}\?"):
+        resolve(name)
+
+
+def test_nnunets_own_trainers_are_resolved_but_take_no_options() -> None:
+    assert resolve("nnUNetTrainer") is nnUNetTrainer
+    with pytest.raises(ValueError, match="nnUNetTrainer is no trainer of nnunet-archs"):
+        resolve_paper("nnUNetTrainer")
+
+
+OWN = sorted({option.spelling for trainer in paper_trainers() for option in trainer.options})
 
 
 @pytest.mark.parametrize("spelling", OWN)
 def test_option_of_some_trainers(spelling: str) -> None:
     word = spelling.replace("<N>", "3").replace("<P>", "30")
-    for name, trainer in TRAINERS.items():
+    for trainer in paper_trainers():
+        name = trainer.__name__
         if spelling in [option.spelling for option in trainer.options]:
-            assert trainer_class(f"{name}_{word}").__name__ == f"{name}_{word}"
+            assert resolve_paper(f"{name}_{word}").__name__ == f"{name}_{word}"
         else:
             assert f"{name} has no option _{word};" in error_of(f"{name}_{word}")
 

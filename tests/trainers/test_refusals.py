@@ -14,7 +14,7 @@ import torch
 from hand_made import DATASET, make_batch, make_dataset_json, make_plans, make_trainer
 
 from nnunet_archs.discovery import discovery_folder
-from nnunet_archs.trainers.names import TRAINERS, trainer_class
+from nnunet_archs.trainers.registry import known, resolve_paper
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -59,11 +59,11 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-@pytest.mark.parametrize("name", sorted(TRAINERS))
+@pytest.mark.parametrize("name", sorted(known()))
 def test_plans_that_cannot_be_trained(name: str, reason: str) -> None:
     change, said = REFUSED[reason]
     plans = make_plans(3)
-    cls = trainer_class(name)
+    cls = resolve_paper(name)
     assert cls.check_plans(plans, "tiny", make_dataset_json())[0] == 0
     change(plans)
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the message is looked at below)
@@ -80,7 +80,7 @@ def test_refusal_ends_the_command_and_leaves_nothing(
     plans = make_plans(3)
     with_indivisible_patch(plans)
     with pytest.raises(SystemExit) as end:
-        trainer_class("UNetSharpTrainer")(plans, "tiny", 0, make_dataset_json(), torch.device("cpu"))
+        resolve_paper("UNetSharpTrainer")(plans, "tiny", 0, make_dataset_json(), torch.device("cpu"))
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("nnunet-archs: error: patch_size=[8, 18, 16]")
@@ -90,12 +90,12 @@ def test_refusal_ends_the_command_and_leaves_nothing(
 def test_results_folder_has_to_be_set(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("nnUNet_results")
     with pytest.raises(SystemExit) as end:
-        trainer_class("UNetSharpTrainer")(make_plans(3), "tiny", 0, make_dataset_json(), torch.device("cpu"))
+        resolve_paper("UNetSharpTrainer")(make_plans(3), "tiny", 0, make_dataset_json(), torch.device("cpu"))
     assert end.value.code == 2
     assert "nnUNet_results is not set" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", sorted(TRAINERS))
+@pytest.mark.parametrize("name", sorted(known()))
 def test_plans_of_another_network_may_import_more(name: str) -> None:
     plans = make_plans(3)
     architecture = plans["configurations"]["tiny"]["architecture"]
@@ -104,7 +104,7 @@ def test_plans_of_another_network_may_import_more(name: str) -> None:
     arch_kwargs["n_blocks_per_stage"] = arch_kwargs.pop("n_conv_per_stage")
     arch_kwargs["block"] = "dynamic_network_architectures.building_blocks.residual.BasicBlockD"
     architecture["_kw_requires_import"].append("block")
-    assert trainer_class(name).check_plans(plans, "tiny", make_dataset_json())[0] == 0
+    assert resolve_paper(name).check_plans(plans, "tiny", make_dataset_json())[0] == 0
 
 
 @pytest.mark.slow

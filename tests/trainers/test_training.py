@@ -13,7 +13,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_archs.trainers.names import TRAINERS, trainer_class
+from nnunet_archs.trainers.registry import known, resolve_paper
 
 NAMES = [
     "UNetSharpTrainer",
@@ -44,7 +44,7 @@ def train(trainer: nnUNetTrainer, batch: dict[str, Any], n_steps: int) -> list[f
 
 
 each_dimension = pytest.mark.parametrize("n_axes", [2, 3], ids=["2d", "3d"])
-each_trainer = pytest.mark.parametrize("name", sorted(TRAINERS))
+each_trainer = pytest.mark.parametrize("name", sorted(known()))
 
 
 @each_dimension
@@ -120,7 +120,7 @@ def test_state_dict_does_not_depend_on_the_supervision_switch(name: str, n_axes:
     plans = make_plans(n_axes)
     manager = PlansManager(plans)
     on, off = (
-        trainer_class(name).build_network_architecture(manager, manager.get_configuration("tiny"), 1, 3, switch)
+        resolve_paper(name).build_network_architecture(manager, manager.get_configuration("tiny"), 1, 3, switch)
         for switch in (True, False)
     )
     off.load_state_dict(on.state_dict(), strict=True)
@@ -153,7 +153,7 @@ def test_plans_stay_as_they_are(name: str) -> None:
     dataset_json = make_dataset_json()
     before = deepcopy(plans)
     dataset_before = deepcopy(dataset_json)
-    trainer = trainer_class(name)(plans, "tiny", 0, dataset_json, torch.device("cpu"))
+    trainer = resolve_paper(name)(plans, "tiny", 0, dataset_json, torch.device("cpu"))
     trainer.initialize()
     train(trainer, make_batch(trainer), 1)
     # nnU-Net's own constructor takes this one entry out
@@ -206,7 +206,7 @@ def one_rank(tmp_path: Path) -> Iterator[None]:
 def test_no_parameter_is_left_unused_under_ddp(name: str, options: str) -> None:
     plans = make_plans(2)
     manager = PlansManager(plans)
-    trainer = trainer_class(name + options)
+    trainer = resolve_paper(name + options)
     network = trainer.build_network_architecture(manager, manager.get_configuration("tiny"), 1, 3, not options)
     ddp = torch.nn.parallel.DistributedDataParallel(network)
     for _ in range(2):  # DDP complains of the first pass in the second
@@ -220,7 +220,7 @@ def test_no_parameter_is_left_unused_under_ddp(name: str, options: str) -> None:
 def test_pretrained_weights_load_whatever_the_classes(tmp_path: Path) -> None:
     plans = make_plans(2)
     manager = PlansManager(plans)
-    build = trainer_class("UNetSharpTrainer").build_network_architecture
+    build = resolve_paper("UNetSharpTrainer").build_network_architecture
     pretrained, network = (build(manager, manager.get_configuration("tiny"), 1, classes) for classes in (5, 3))
     checkpoint = tmp_path / "checkpoint.pth"
     torch.save({"network_weights": pretrained.state_dict()}, checkpoint)

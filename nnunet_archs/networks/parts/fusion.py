@@ -5,8 +5,8 @@ interpolation, nearest or linear, so the same function is a sum over the sources
 
     conv(cat(x_0, up(x_1), ..., up(x_k))) = conv(cat(x_0, up(x_1))) + conv_2(up(x_2)) + ... + conv_k(up(x_k))
 
-Here is decided how each source is computed: those below the grid are fused (`separable.py`), where that is cheaper; what is
-left is upsampled, concatenated and convolved, and this concatenation is made again for backward, never kept.
+Here is decided how each source is computed: those below the grid are fused (`separable.py`), where that is cheaper;
+what is left is upsampled, concatenated and convolved, and this concatenation is made again for backward, never kept.
 """
 
 from __future__ import annotations

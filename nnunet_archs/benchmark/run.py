@@ -1,0 +1,225 @@
+"""Count and time networks, in the papers' form and in ours, beside nnU-Net's own two."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch import nn
+from tqdm import tqdm
+
+from nnunet_archs.files import what_is_wrong_with_writing
+from nnunet_archs.measure.counts import count
+from nnunet_archs.measure.time import Execution, sample
+from nnunet_archs.networks.parts.contract import SegmentationNetwork, check_choice
+from nnunet_archs.nnunet.device import choose_device
+from nnunet_archs.trainers.base import PaperTrainer
+from nnunet_archs.trainers.registry import paper_trainers, resolve_paper
+
+from .report import markdown
+from .result import Result, Row, load
+from .workloads import NUM_CLASSES, TOPOLOGIES, Workload, from_plans
+
+FORMS: dict[str, dict[str, Any]] = {
+    "textbook": {"fusion": "textbook"},
+    "exact": {"fusion": "exact"},
+    "checkpoint": {"fusion": "exact", "checkpoint": True},
+}
+YARDSTICKS = ("PlainConvUNet", "ResidualEncoderUNet")
+AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def trainer_of(network: str) -> type[PaperTrainer]:
+    """The trainer of a network, as `UNetSharp` or with options `UNetSharp_L3`; a trainer's own name serves too.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    base, *words = network.split("_")
+    return resolve_paper(network if "Trainer" in base else "_".join([f"{base}Trainer", *words]))
+
+
+def all_networks() -> list[str]:
+    """Every network that a trainer has, nnU-Net's own apart."""
+    names = [trainer.__name__.removesuffix("Trainer") for trainer in paper_trainers()]
+    return [name for name in names if name not in YARDSTICKS]
+
+
+def benchmark(args: argparse.Namespace) -> str:
+    """Count and time as the command's arguments say; the tables."""
+    chosen, forms = list(dict.fromkeys(args.networks or all_networks())), list(dict.fromkeys(args.forms))
+    execution = check_arguments(args, chosen, forms)
+    workloads = find_workloads(args)
+    settings = {
+        "networks": chosen,
+        "forms": forms,
+        "workloads": [workload.as_json() for workload in workloads],
+        "repeats": args.repeats,
+        "amp": args.amp,
+        "compile": args.compile,
+    }
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    environment = describe_environment(execution.device)
+    if args.json is not None and args.json.exists():
+        result = load(args.json, settings, environment)
+    else:
+        counted = {workload.name: count_rows(workload, chosen, forms, skip=not args.networks) for workload in workloads}
+        result = Result(shlex.join(["nnunet-archs", *args.argv]), settings, environment, counted)
+        result.save(args.json)
+    torch.backends.cudnn.benchmark = True  # as nnU-Net trains
+    for workload in workloads:
+        rows = result.rows[workload.name]
+        if args.compile:
+            allow_compilations(2 * len(rows))
+        for _ in time_rows(workload, rows, execution, args.repeats):
+            result.save(args.json)
+    return markdown(result, workloads)
+
+
+def check_arguments(args: argparse.Namespace, chosen: Sequence[str], forms: Sequence[str]) -> Execution:
+    """How the networks are to be run.
+
+    Raises:
+        ValueError: for an argument that cannot be met.
+    """
+    for network in chosen:
+        trainer_of(network)
+    for form in forms:
+        check_choice("--forms", form, FORMS)
+    if args.repeats < 0:
+        raise ValueError(f"--repeats {args.repeats}: give the number of timed rounds, or 0 for the counts alone")
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f"--threads {args.threads}: give 1 or more")
+    device = torch.device(choose_device(args.device))
+    if args.amp == "fp16" and device.type == "cpu":
+        raise ValueError("--amp fp16 is for CUDA; on a CPU give --amp bf16")
+    if args.json is not None and (problem := what_is_wrong_with_writing(str(args.json.parent))):
+        raise ValueError(f"--json {args.json} cannot be written ({problem}); give a file in a folder that can")
+    return Execution(device, AMP.get(args.amp), args.compile)
+
+
+def find_workloads(args: argparse.Namespace) -> list[Workload]:
+    """The named topologies, then the plan.
+
+    Raises:
+        ValueError: for one that does not exist.
+    """
+    if (args.plans is None) != (args.configuration is None):
+        raise ValueError("--plans and -c go together: give both, as -c 3d_fullres")
+    names = args.topology or (["2d-paper", "3d-paper"] if args.plans is None else [])
+    for name in names:
+        check_choice("--topology", name, TOPOLOGIES)
+    planned = [] if args.plans is None else [from_plans(args.plans, args.configuration)]
+    return [*(TOPOLOGIES[name] for name in dict.fromkeys(names)), *planned]
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """What the times depend on besides the settings."""
+    cuda: dict[str, Any] = {}
+    if device.type == "cuda":
+        tf32 = {"products": torch.backends.cuda.matmul.allow_tf32, "convolutions": torch.backends.cudnn.allow_tf32}
+        cuda = {"CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version(), "TF32": tf32}
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else cpu_name(),
+        "threads": torch.get_num_threads(),
+        "nnunet-archs": version("nnunet-archs"),
+        "torch": torch.__version__,
+        **cuda,
+        "Python": platform.python_version(),
+    }
+
+
+def cpu_name() -> str:
+    """The CPU's model, and the instructions of it that torch uses; Linux tells the model in a file alone."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.is_file() else None
+    model = found[1] if found else platform.processor() or platform.machine()
+    return f"{model} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def count_rows(workload: Workload, chosen: Sequence[str], forms: Sequence[str], *, skip: bool) -> list[Row]:
+    """The rows of a workload, nnU-Net's own networks first, counted and not yet timed.
+
+    A network that cannot be built for it is an error, or with `skip` is left out, with a line that says why.
+
+    Raises:
+        ValueError: for such a network.
+    """
+    rows = []
+    chosen_rows = [(network, form) for network in chosen for form in forms_of(network, forms)]
+    names = [*((network, "") for network in YARDSTICKS), *chosen_rows]
+    for network, form in tqdm(names, desc=f"counting, {workload.name}", leave=False, disable=None):
+        try:
+            rows.append(Row(network, form, count(partial(build, workload, network, form), workload.shape)))
+        except ValueError as error:
+            if not skip:
+                raise
+            print(f"{workload.name}: {network} is left out: {error}", file=sys.stderr)
+    return rows
+
+
+def forms_of(network: str, forms: Sequence[str]) -> list[str]:
+    """Those of the forms that a network has, or one without a name."""
+    network_class = trainer_of(network).network_class
+    if "fusion" in inspect.signature(network_class).parameters:
+        return list(forms)
+    if issubclass(network_class, SegmentationNetwork) and "checkpoint" in forms:
+        return ["", "checkpoint"]
+    return [""]
+
+
+def build(workload: Workload, network: str, form: str) -> nn.Module:
+    """A network with its trainer's options and supervision and the workload's features, on torch's default device."""
+    trainer = trainer_of(network)
+    configuration, changes = workload.configuration, FORMS.get(form, {})
+    if "fusion" not in inspect.signature(trainer.network_class).parameters:
+        changes = {key: value for key, value in changes.items() if key != "fusion"}
+    topology = configuration.network_arch_init_kwargs
+    options = trainer.missing_in_plans(configuration) | topology | trainer.network_options(configuration) | changes
+    requiring_import = configuration.network_arch_init_kwargs_req_import
+    built: nn.Module = get_network_from_plans(
+        trainer.network_path(), options, requiring_import, workload.input_channels, NUM_CLASSES, deep_supervision=True
+    )
+    return built
+
+
+def allow_compilations(n: int) -> None:
+    """Have torch compile `n` networks: they share their outermost code, of which it compiles 8 variants, silently."""
+    torch.compiler.reset()
+    torch._dynamo.config.cache_size_limit = n
+
+
+def time_rows(workload: Workload, rows: Sequence[Row], execution: Execution, repeats: int) -> Iterator[None]:
+    """Take the samples that are missing, one of every row in each round; stops after each round."""
+    fitting = [row for row in rows if not row.out_of_memory]
+    missing = repeats - min((len(row.samples) for row in fitting), default=repeats)
+    n_rounds = 1 + missing if missing else 0
+    with tqdm(total=n_rounds * len(rows), desc=f"timing, {workload.name}", leave=False, disable=None) as progress:
+        for number in range(n_rounds):
+            for row in rows:
+                if not row.out_of_memory:
+                    time_row(workload, row, execution, warm_up=number == 0)
+                progress.update()
+            yield
+
+
+def time_row(workload: Workload, row: Row, execution: Execution, *, warm_up: bool) -> None:
+    """Take a sample, which is kept unless it is to warm up; or note that there is too little memory for it."""
+    try:
+        taken = sample(partial(build, workload, row.network, row.form), workload.shape, execution)
+    except torch.cuda.OutOfMemoryError:
+        row.out_of_memory = True
+    else:
+        row.samples += [] if warm_up else [taken]

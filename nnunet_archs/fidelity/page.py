@@ -1,0 +1,40 @@
+"""docs/fidelity.md, from what papers state and print."""
+
+from __future__ import annotations
+
+from nnunet_archs.tables import markdown_table
+
+from .papers import PAPERS, Paper
+from .published import PUBLISHED
+
+HEAD = """# Fidelity
+
+What each paper states, what is built here, and what its authors' released code does, where that is known. The code was
+read, and never copied. Written by `nnunet-archs fidelity > docs/fidelity.md`.
+
+Normalisation, activation, kernels and strides are the plan's, where nothing else is said; sizes are counted as the
+papers count theirs, with BatchNorm, for one class, the heads of deep supervision apart. Where the built size is not the
+printed one, the last column says why."""
+
+
+def page() -> str:
+    """The page, in Markdown."""
+    return "\n\n".join([HEAD, *(_section(paper) for paper in PAPERS)])
+
+
+def _section(paper: Paper) -> str:
+    link = f" [{paper.link.removeprefix('https://')}]({paper.link})" if paper.link else ""
+    sizes = [
+        (row.name, f"{row.dim}D", f"{row.built_parameters():,}", row.built(), row.printed, row.source, row.note)
+        for row in PUBLISHED
+        if row.paper is paper
+    ]
+    readings = [(r.point, r.stated, r.built, r.released) for r in paper.readings]
+    return "\n\n".join(
+        [
+            f"## {paper.name}",
+            f"{paper.citation}.{link} Authors' code: {paper.code}.",
+            markdown_table(("configuration", "", "parameters", "built", "printed", "where", "why they differ"), sizes),
+            markdown_table(("", "the paper states", "built here", "released code"), readings),
+        ]
+    )

@@ -1,0 +1,61 @@
+"""The steps of a study: run, look, judge."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from nnunet_archs.nnunet.commands import is_trained, last_line, unwound_by_sigterm
+
+from .definition import Study
+from .executors import make_executor
+from .jobs import jobs_of
+from .preparation import check, plan_commands, prepare, shown
+from .runner import run_jobs, status_table
+
+
+def run_study(args: argparse.Namespace, study: Study) -> int:
+    """Train all; return 1 where something is not finished."""
+    executor = make_executor(study)
+    check(study)
+    if args.dry_run:
+        for dataset in study.datasets:
+            for _, command in plan_commands(study, dataset):
+                print(*shown(command))
+        print(*(executor.describe(job) for job in jobs_of(study) if not is_trained(job.folder)), sep="\n")
+        return 0
+    with unwound_by_sigterm():
+        prepare(study)
+        unfinished = run_jobs(study, executor)
+    for job in unfinished:
+        why = last_line(job.failure) if job.failure.exists() else job.state()
+        print(f"not finished: {job.title}: {why} (log: {job.log})")
+    what = "nnunet-archs study report" if not unfinished else "nnunet-archs study run, which goes on where it stopped,"
+    print(f"{what} {args.file} comes next")
+    return 1 if unfinished else 0
+
+
+def show_status(args: argparse.Namespace, study: Study) -> int:
+    """Print the table of all trainings."""
+    jobs = jobs_of(study)
+    at_once = sum(job.state() == "running" for job in jobs)
+    Console().print(status_table(study, jobs, max(1, at_once)))
+    for job in jobs:
+        if job.state() == "failed":
+            print(f"failed: {job.title}: {last_line(job.failure)} (log: {job.log})")
+    return 0
+
+
+def make_report(args: argparse.Namespace, study: Study) -> int:
+    """Measure what is new, and write tables and report."""
+    from .collection import collect
+    from .examples import draw_examples
+    from .report import write_report
+
+    trained = collect(study, args.argv)
+    print(write_report(study.folder, draw_examples(study, trained)))
+    return 0
+
+
+STEPS = {"run": run_study, "status": show_status, "report": make_report}

@@ -1,0 +1,18 @@
+"""Options that several subcommands have, spelled as nnU-Net spells them."""
+
+import argparse
+from pathlib import Path
+
+DEVICES = ("cpu", "cuda", "mps")
+
+
+def add_device(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add `-device`, on which `what` is done."""
+    line = f"where {what}; default: cuda where there is a GPU, else cpu"
+    parser.add_argument("-device", "--device", choices=DEVICES, help=line)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the folder of a trained model."""
+    where = "nnUNet_results/<Dataset>/<Trainer>__<Plans>__<configuration>"
+    parser.add_argument("model", type=Path, metavar="MODEL_FOLDER", help=where)

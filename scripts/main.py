@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     try:
         try:
-            args = _parse(sys.argv[1:] if argv is None else argv)
+            args = parse(sys.argv[1:] if argv is None else argv)
             return args.run(args) or 0
         finally:
             sys.stdout.flush()  # a closed pipe (`| head`) shows here, not in the interpreter's shutdown
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse `argv`, importing only the subcommand that it names; the help where it names none."""
     parser = argparse.ArgumentParser(
         prog="nnunet-archs", description="Segmentation architectures from papers as nnU-Net v2 trainers."

@@ -144,7 +144,8 @@ def find_option(word: str, trainer: type[PaperTrainer]) -> Option:
     for option in spellings.values():
         if option.match(word):
             return option
-    nearest = get_close_matches(re.sub(r"[0-9]+", "<N>", word), spellings, n=1)
-    guess = f"did you mean _{nearest[0]}? The" if nearest else "the"
+    lower = {spelling.lower(): spelling for spelling in spellings}
+    nearest = get_close_matches(re.sub(r"[0-9]+", "<n>", word.lower()), lower, n=1)
+    guess = f"did you mean _{lower[nearest[0]]}? The" if nearest else "the"
     known = ", ".join(f"_{spelling}" for spelling in spellings)
     raise ValueError(f"{trainer.__name__} has no option _{word}; {guess} options are {known}")

@@ -171,8 +171,9 @@ def search(name: str, folders: str) -> type[nnUNetTrainer]:
     try:
         return find_trainer(name)
     except LookupError as error:
-        nearest = get_close_matches(name, known(), n=1, cutoff=0.5)
-        guess = f"; did you mean {nearest[0]}?" if nearest else ";"
+        lower = {trainer.lower(): trainer for trainer in known()}
+        nearest = get_close_matches(name.split("_")[0].lower(), lower, n=1)
+        guess = f"; did you mean {lower[nearest[0]]}?" if nearest else ";"
         raise UnknownTrainer(
             f"{name}: there is no such trainer{guess} nnunet-archs list prints all of them, and nnU-Net looks into its "
             f"own package and into {SEARCH}={folders or '(not set)'}"

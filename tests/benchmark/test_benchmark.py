@@ -16,14 +16,15 @@ from hand_made import make_plans
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from torch import nn
 
+from nnunet_archs.benchmark import run as benchmark
 from nnunet_archs.benchmark.workloads import TOPOLOGIES, from_plans
 from nnunet_archs.measure import time as measures
 from nnunet_archs.measure.memory import kept_for_backward
 from nnunet_archs.measure.time import Execution, Sample
-from nnunet_archs.networks import SegmentationNetwork, UNetSharp
+from nnunet_archs.networks import UNetSharp
 from nnunet_archs.networks.parts.fusion import FusionConv
-from nnunet_archs.scripts import benchmark
 from nnunet_archs.scripts.main import main
+from nnunet_archs.trainers.registry import known
 
 N_ROWS = 6  # of two networks in two forms, and nnU-Net's own
 
@@ -187,9 +188,8 @@ class TestNumbers:
         everything, *_ = tables_in(capsys.readouterr().out)
         named = {row["network"] for row in everything}
         assert {"PlainConvUNet", "ResidualEncoderUNet", "UNetSharp", "CAggNet", "FocusNetPlusPlus"} <= named
-        assert named == {*benchmark.NETWORKS, *benchmark.YARDSTICKS}
-        assert len(everything) == len(benchmark.NETWORKS) + 2
-        assert all(issubclass(network, SegmentationNetwork) for network in benchmark.NETWORKS.values())
+        assert named == {name.removesuffix("Trainer") for name in known()}
+        assert len(everything) == len(known())
 
     def test_networks_have_their_papers_supervision(self, plans: Path) -> None:
         workload = from_plans(plans, "tiny")
@@ -357,15 +357,15 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (["UNetFlat"], "NETWORK='UNetFlat': give one of CAggNet, CanonicalUNet3Plus, "),
-            (["Topology"], "NETWORK='Topology': give one of CAggNet, "),
+            (["UNetFlat"], "UNetFlatTrainer: there is no such trainer; did you mean UNet"),
+            (["Topology"], "TopologyTrainer: there is no such trainer"),
             (["UNet", "--topology", "4d"], "--topology='4d': give one of 2d-paper, 3d-paper, 2d-nnunet, "),
             (["UNet", "--forms", "exact", "fast"], "--forms='fast': give one of textbook, exact, checkpoint"),
             (["UNet", "--repeats", "-1"], "--repeats -1: give the number"),
             (["UNet", "--threads", "0"], "--threads 0: give 1 or more"),
             (["UNet", "--device", "cpu", "--amp", "fp16"], "--amp fp16 is for CUDA"),
-            (["UNet", "--plans", "plans.json"], "--plans and --configuration go together"),
-            (["UNet", "--configuration", "2d"], "--plans and --configuration go together"),
+            (["UNet", "--plans", "plans.json"], "--plans and -c go together"),
+            (["UNet", "--configuration", "2d"], "--plans and -c go together"),
             (["UNet", "--json", "no/such/folder/file.json"], "--json no/such/folder/file.json cannot be written"),
         ],
     )
@@ -385,7 +385,7 @@ class TestRefusals:
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
     def test_cuda_where_there_is_none(self, capsys: pytest.CaptureFixture[str]) -> None:
         error = self.refused(["benchmark", "UNet", "--device", "cuda"], capsys)
-        assert "--device cuda: torch finds no GPU; give --device cpu" in error
+        assert "-device cuda: torch finds none on this machine; use cpu" in error
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -416,7 +416,7 @@ class TestRefusals:
 
     def test_a_configuration_that_the_plans_have_not(self, plans: Path, capsys: pytest.CaptureFixture[str]) -> None:
         error = self.refused([*arguments(plans), "--configuration", "3d_fullres"], capsys)
-        assert "--configuration='3d_fullres': give one of tiny" in error
+        assert "-c='3d_fullres': give one of tiny" in error
 
     @pytest.mark.parametrize("content", ["", "[]", "{}", '{"rows": {"a": [{}]}}', '{"configurations": {}}'])
     def test_another_kind_of_file_is_not_overwritten(

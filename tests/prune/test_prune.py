@@ -14,9 +14,9 @@ from torch import nn
 
 from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.networks import UNetPlusPlus, UNetSharp, VNetPlusPlus, VNetSharp
+from nnunet_archs.prune import cut
 from nnunet_archs.prune.levels import cells, dice_fields, table
 from nnunet_archs.prune.validation import mean_foreground
-from nnunet_archs.scripts import prune
 from nnunet_archs.scripts.main import main
 from nnunet_archs.trainers.registry import paper_trainers, resolve_paper
 from nnunet_archs.trainers.unet_sharp import PrunableTrainer
@@ -293,7 +293,7 @@ def refusal(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str, s
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert refusal(save_model(), capsys, "--level", "1", "--device", "cuda", said=["--device cuda", "cpu"]) == 2
+    assert refusal(save_model(), capsys, "--level", "1", "--device", "cuda", said=["-device cuda", "cpu"]) == 2
 
 
 def test_what_validation_needs_is_named(
@@ -336,8 +336,8 @@ def test_nothing_is_left_of_an_interrupted_run(
         seen.extend(path for path in folder.parent.iterdir() if path != folder)
         raise error
 
-    monkeypatch.setattr(prune, "find_validation", lambda model: model)
-    monkeypatch.setattr(prune, "measure", interrupted)
+    monkeypatch.setattr(cut, "find_validation", lambda model: model)
+    monkeypatch.setattr(cut, "measure", interrupted)
     assert main(["prune", str(folder), "--level", "1"]) == code
     assert [path.name[:5] for path in seen] == [".UNet"]
     assert files_in(tmp_path) == before

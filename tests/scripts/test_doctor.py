@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from nnunet_archs import files
 from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.scripts import doctor
 from nnunet_archs.scripts.doctor import FOLDERS, Finding
@@ -145,7 +146,7 @@ def test_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, variable
     def refuse(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", refuse)
     (finding,) = findings(variable)
     assert finding.status == status
     assert "Read-only file system" in finding.text

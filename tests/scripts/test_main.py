@@ -1,5 +1,6 @@
 import importlib
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ def fake_subcommand(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> No
 
     module = ModuleType("nnunet_archs.scripts.path")
     module.run = run  # type: ignore[attr-defined]
+    module.EXAMPLE = "nnunet-archs path"  # type: ignore[attr-defined]
     module.add_arguments = lambda parser: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
@@ -36,12 +38,22 @@ def test_path_prints_the_discovery_folder_and_nothing_else() -> None:
     assert {file.name for file in folder.glob("*.py")} == {"__init__.py", "nnunet_archs_trainers.py"}
 
 
-def test_path_loads_neither_torch_nor_nnunet() -> None:
+def test_helps_path_and_names_load_neither_torch_nor_nnunet() -> None:
+    commands = [[], ["--help"], ["path"], ["list", "--names"], ["study", "run", "--help"]]
+    commands += [[name, "--help"] for name in command.SUBCOMMANDS]
     code = (
-        "import sys; from nnunet_archs.scripts.main import main; assert main(['path']) == 0;"
-        "assert not {'torch', 'nnunetv2', 'numpy'} & set(sys.modules)"
+        "import contextlib, sys; from nnunet_archs.scripts.main import main\n"
+        f"for arguments in {commands}:\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        assert main(arguments) == 0\n"
+        "    assert not {'torch', 'nnunetv2', 'numpy'} & set(sys.modules), arguments"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_nothing_asked_for_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([]) == 0
+    assert capsys.readouterr().out.startswith("usage: nnunet-archs")
 
 
 def test_help_lists_each_subcommand() -> None:
@@ -62,7 +74,17 @@ def test_help_line_is_the_modules_first(name: str) -> None:
 def test_help_of_a_subcommand(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         command.main([name, "--help"])
-    assert f"usage: nnunet-archs {name}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"usage: nnunet-archs {name}" in printed
+    example = printed.split("example:\n  ")[1].splitlines()[0]
+    assert f"nnunet-archs {name}" in example
+
+
+@pytest.mark.parametrize("name", command.SUBCOMMANDS)
+def test_the_example_is_a_command_that_is_understood(name: str) -> None:
+    example = importlib.import_module(f"nnunet_archs.scripts.{name}").EXAMPLE
+    words = shlex.split(example.split("nnunet-archs ")[1].split(")")[0].split(">")[0])
+    assert command.parse(words).run
 
 
 def test_version_names_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +94,7 @@ def test_version_names_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
     assert [part.split()[0] for part in printed.split(", ")] == ["nnunet-archs", "nnunetv2", "torch"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["path", "--no-such-option"]])
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["path", "--no-such-option"]])
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         command.main(arguments)

@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a data set's plans; planning runs in this process."""
     write_datasets(tmp_path)
     set_folders(tmp_path, monkeypatch)
-    monkeypatch.setattr("nnunet_archs.scripts.plan.default_num_processes", 1)
+    monkeypatch.setattr("nnunet_archs.plans.making.default_num_processes", 1)
     return tmp_path / "nnUNet_preprocessed" / HIPPOCAMPUS
 
 
@@ -126,7 +126,7 @@ class TestPlans:
             assert made["configurations"]["2d"][key] == given["configurations"]["2d"][key]
 
     def test_several_processes(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("nnunet_archs.scripts.plan.default_num_processes", 2)
+        monkeypatch.setattr("nnunet_archs.plans.making.default_num_processes", 2)
         assert main(["plan", *SMALL, "UNetTrainer", "-c", "2d"]) == 0
         assert load(folder, "UNetPlans")["configurations"].keys() == {"2d"}
 

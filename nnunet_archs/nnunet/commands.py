@@ -20,7 +20,7 @@ PATIENCE = 20.0  # seconds that a command has to end
 
 
 def nnunet_command(name: str) -> str:
-    """The path of a console command of this environment's nnU-Net, whatever PATH says.
+    """The path of a console command of this environment's, nnU-Net's or ours, whatever PATH says.
 
     Raises:
         ValueError: if it is not there.
@@ -28,7 +28,7 @@ def nnunet_command(name: str) -> str:
     folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
     command = shutil.which(name, path=os.pathsep.join(folders))
     if command is None:
-        raise ValueError(f"{name} is not in {folders[0]}: install nnunetv2 into this environment")
+        raise ValueError(f"{name} is not in {folders[0]}: install nnunetv2 and nnunet-archs into this environment")
     return command
 
 

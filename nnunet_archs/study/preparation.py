@@ -18,7 +18,7 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.files import write_whole
-from nnunet_archs.nnunet.commands import begin, end, is_trained, last_line, nnunet_command, python_command, variables
+from nnunet_archs.nnunet.commands import begin, end, is_trained, last_line, nnunet_command, variables
 from nnunet_archs.nnunet.datasets import dataset_id
 from nnunet_archs.nnunet.plans import STOCK, not_preprocessed, plans_file
 from nnunet_archs.trainers.names import plans_name
@@ -98,7 +98,7 @@ def plan_command(study: Study, dataset: str, network: Network, name: str) -> lis
     """
     if name == STOCK:
         return [nnunet_command("nnUNetv2_plan_experiment"), "-d", dataset_id(dataset)]
-    command = python_command("nnunet_archs.scripts.main", "plan", "-d", dataset_id(dataset))
+    command = [nnunet_command("nnunet-archs"), "plan", "-d", dataset_id(dataset)]
     matched = MATCHED.fullmatch(name)
     trainer = trainer_for(matched["own"] + "Plans" if matched else name, network)
     if trainer is None:
@@ -175,8 +175,6 @@ def run_command(study: Study, title: str, command: Sequence[str]) -> None:
 
 def shown(command: Sequence[str]) -> list[str]:
     """A command as a person types it."""
-    if "nnunet_archs.scripts.main" in command:
-        return ["nnunet-archs", *command[3:]]
     return [Path(command[0]).name, *command[1:]]
 
 

@@ -1,0 +1,1 @@
+"""LinkNet for nnU-Net."""

@@ -1,0 +1,12 @@
+"""LinkNet as an nnU-Net trainer."""
+
+from nnunet_archs.trainers.base import PaperTrainer
+
+from .network import LinkNet
+
+
+class LinkNetTrainer(PaperTrainer):
+    """LinkNet in nnU-Net's training recipe."""
+
+    network_class = LinkNet
+    recipe = "nnunet"

@@ -60,6 +60,15 @@ UNET_SHARP = Paper(
             released="the canonical form (6.75M)",
         ),
         Reading(
+            point="Canonical UNet 3+",
+            stated="UNet 3+'s own paper (arXiv:2004.08790) convolves every scale to 64 channels, the encoder's first "
+            "width.",
+            built="`CanonicalUNet3Plus` takes the plan's first width (26,971,777 parameters at 64 to 1024) and does "
+            "not align corners. Targets are brought to the size of the side outputs.",
+            released="The code of UNet 3+'s authors has these sizes and does not align corners. It brings the side "
+            "outputs to full size before the loss.",
+        ),
+        Reading(
             point="ReLU after each head",
             stated="section 2.2",
             built="left out: it would forbid logits below 0",

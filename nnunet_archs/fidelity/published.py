@@ -171,7 +171,15 @@ PUBLISHED = (
         "UNet3+ (canonical)",
         CanonicalUNet3Plus,
         "9.79M",
-        note="as UNet 3+'s own paper has it, every scale convolved to 32 channels",
+        note="as UNet 3+'s own paper has it: every scale is convolved to 32 channels, the first stage's width",
+    ),
+    _table1(
+        "UNet3+ (canonical, 64 to 1024)",
+        CanonicalUNet3Plus,
+        "",
+        features=_WIDE,
+        source="",
+        note="at the widths of UNet 3+'s own authors' code",
     ),
     _table1("UNet#", UNetSharp, "9.71M", note="Eq. 1 at every node, as in the authors' code"),
     _table1(

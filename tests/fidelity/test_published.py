@@ -12,6 +12,7 @@ BUILT = {
     ("UNet#", "UNet2+"): 9_163_329,
     ("UNet#", "UNet3+"): 9_787_905,
     ("UNet#", "UNet3+ (canonical)"): 6_748_993,
+    ("UNet#", "UNet3+ (canonical, 64 to 1024)"): 26_971_777,
     ("UNet#", "UNet#"): 10_748_481,
     ("UNet#", "UNet# (table)"): 9_716_289,
     ("UNet#", "UNet# L1"): 103_041,

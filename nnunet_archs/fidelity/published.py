@@ -188,6 +188,7 @@ PUBLISHED = (
         "9.71M",
         note="without the links of full scale at X[1, 3] and X[2, 2]: 9.716M, which the table cuts",
         options={"wiring": "table"},
+        words="_table",
     ),
     *(
         _table1(
@@ -205,7 +206,7 @@ PUBLISHED = (
     _table1_3d("V-Net2+", VNetPlusPlus, "27.37M"),
     _table1_3d("V-Net3+", VNet3Plus, "27.84M"),
     _table1_3d("V-Net#", VNetSharp, "28.37M", note="Eq. 1 at every node"),
-    _table1_3d("V-Net# (table)", VNetSharp, "28.37M", options={"wiring": "table"}),
+    _table1_3d("V-Net# (table)", VNetSharp, "28.37M", options={"wiring": "table"}, words="_table"),
     Published(
         name="CAggNet",
         network=CAggNet,
@@ -223,6 +224,7 @@ PUBLISHED = (
         printed="",
         features=_WIDE,
         options={"wam": "add"},
+        words="_addWAM",
         note="with the weighted aggregation of the authors' code",
     ),
     _focus("FocusNet++", "7.80M", "Table 2", (*_2D[:3], 192, 256), note="the text's widths; no reading reaches 7.80M"),
@@ -274,6 +276,7 @@ PUBLISHED = (
         CrosslinkNet,
         "121 MiB",
         options={"decoder_kernel": 1},
+        words="_1x1decoder_CE",
         note="Table I to the letter, without the attention head: 121.9, which would be printed 122",
     ),
     _table3(

@@ -270,7 +270,7 @@ def test_the_canonical_unet_3_plus_has_the_width_of_the_plan_and_does_not_align_
         ({"supervision": "deep"}, "supervision='deep': give one of none, nnunet, paper"),
         ({"fusion": "fast"}, "fusion='fast': give one of exact, textbook"),
         ({"wiring": "full"}, "wiring='full': give one of equation, table"),
-        ({"wiring": "table"}, "told for 5 stages, not for 4"),
+        ({"wiring": "table"}, "tells it for 5 stages, and these are 4; leave it out"),
     ],
 )
 def test_refusals(change, message):

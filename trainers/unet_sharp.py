@@ -114,7 +114,7 @@ class PrunableTrainer(HybridTrainer):
 class GuidedTrainer(PrunableTrainer):
     """A network whose supervised nodes can have classification-guided modules (section 2.3): `cgm`.
 
-    Their loss is added to the recipe's, whichever it is, with weight 1: the paper gives none. `wiring` is the network's.
+    Their loss is added to the recipe's, whichever it is, with weight 1: the paper gives none.
     """
 
     options = (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import optim
 from typing_extensions import Unpack, override
 
 from nnunet_archs.losses import FocalLoss, SegmentationLoss
 from nnunet_archs.losses.base import LabelKwargs
 from nnunet_archs.networks import CAggNet
+from nnunet_archs.networks.caggnet import Aggregation
 
 from .base import PaperTrainer
 from .options import Option
@@ -35,9 +37,22 @@ class CAggNetTrainer(PaperTrainer):
             attribute="gamma",
             of_paper_loss=True,
         ),
+        Option(
+            spelling="addWAM",
+            meaning="the weighted aggregation module adds in place of concatenating, as in the authors' code",
+            group="aggregation",
+            attribute="wam",
+            value="add",
+        ),
     )
     alpha: ClassVar[int] = 25  # in per cent
     gamma: ClassVar[int] = 2
+    wam: ClassVar[Aggregation | None] = None  # where the name does not say so, a plan may
+
+    @classmethod
+    @override
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        return super().architecture_options(configuration) | ({} if cls.wam is None else {"wam": cls.wam})
 
     @classmethod
     @override

@@ -8,10 +8,14 @@ from typing import Any
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+PLACEHOLDERS = {"<N>": "([1-9][0-9]*)", "<P>": "([1-9][0-9]?)", "<ABC>": "([0-9]{3})"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A word of a trainer's name: `<N>` in its spelling is a number, `<P>` one below 100, `group` what it settles.
+    """A word of a trainer's name, and `group`, what it settles.
+
+    `<N>` in its spelling is a number, `<P>` one below 100, `<ABC>` three digits.
 
     It sets an attribute of the trainer (to the number, or to `value`), or adds one of nnU-Net's own variants. One
     `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know.
@@ -28,7 +32,9 @@ class Option:
 
     def match(self, word: str) -> re.Match[str] | None:
         """Match of this option with a word of a name, the number as its group; nnU-Net's `_1epoch` is one too."""
-        pattern = self.spelling.replace("<N>", "([1-9][0-9]*)").replace("<P>", "([1-9][0-9]?)")
+        pattern = self.spelling
+        for placeholder, numbers in PLACEHOLDERS.items():
+            pattern = pattern.replace(placeholder, numbers)
         plural = f"{word}s" if re.fullmatch("1[a-z]+", word) else word
         return re.fullmatch(pattern, word) or re.fullmatch(pattern, plural)
 

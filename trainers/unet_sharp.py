@@ -126,13 +126,26 @@ class GuidedTrainer(PrunableTrainer):
             attribute="cgm",
             value=True,
         ),
+        Option(
+            spelling="table",
+            meaning="the network of the size in the paper's Table 1, with fewer links of full scale (5 stages)",
+            group="wiring",
+            attribute="wiring",
+            value="table",
+        ),
     )
     cgm: ClassVar[bool] = False
+    wiring: ClassVar[str | None] = None  # where the name does not say so, a plan may
 
     @classmethod
     @override
     def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         return {**super().network_options(configuration), "cgm": cls.cgm}
+
+    @classmethod
+    @override
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        return super().architecture_options(configuration) | ({} if cls.wiring is None else {"wiring": cls.wiring})
 
     @override
     def initialize(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nnunet_archs.tables import markdown_table
 
-from .papers import PAPERS, Paper
+from .papers import NNUNET, PAPERS, Paper
 from .published import PUBLISHED
 
 HEAD = """# Fidelity
@@ -16,10 +16,15 @@ Normalisation, activation, kernels and strides are the plan's, where nothing els
 papers count theirs, with BatchNorm, for one class, the heads of deep supervision apart. Where the built size is not the
 printed one, the last column says why."""
 
+TRAINING = """## Training, in all papers
+
+A trainer's name without further options is the paper's network, supervision and loss in nnU-Net's training recipe.
+Besides the optimiser, these points differ from the papers:"""
+
 
 def page() -> str:
     """The page, in Markdown."""
-    return "\n\n".join([HEAD, *(_section(paper) for paper in PAPERS)])
+    return "\n\n".join([HEAD, *(_section(paper) for paper in PAPERS), _training()])
 
 
 def _section(paper: Paper) -> str:
@@ -38,3 +43,8 @@ def _section(paper: Paper) -> str:
             markdown_table(("", "the paper states", "built here", "released code"), readings),
         ]
     )
+
+
+def _training() -> str:
+    readings = [(r.point, r.stated, r.built) for r in NNUNET]
+    return "\n\n".join([TRAINING, markdown_table(("", "the papers state", "built here"), readings)])

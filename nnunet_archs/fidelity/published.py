@@ -19,6 +19,7 @@ from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
 from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
+    CanonicalVNet3Plus,
     UNet,
     UNet3Plus,
     UNetPlusPlus,
@@ -81,9 +82,12 @@ class Published:
 
     @cache  # noqa: B019 (rows live as long as the module)
     def built_parameters(self) -> int:
-        """Parameters of the network that is built here; with BatchNorm's statistics where the paper counts them."""
+        """Parameters of the network that is built here."""
         with torch.device("meta"):
-            network = self.build()
+            return self.count(self.build())
+
+    def count(self, network: nn.Module) -> int:
+        """Parameters of a network; with BatchNorm's statistics where the paper counts them."""
         counted: list[Tensor] = list(network.parameters())
         if self.with_statistics:
             counted += [buffer for buffer in network.buffers() if buffer.ndim > 0]
@@ -135,6 +139,7 @@ def _focus(name: str, printed: str, source: str, features: tuple[int, ...], **ro
 
 def _table3(name: str, network: type[SegmentationNetwork], printed: str, **row: Any) -> Published:
     """A row of Crosslink-Net's Table III, which prints storage."""
+    row = {"source": "Table III", **row}
     return Published(
         name=name,
         network=network,
@@ -143,7 +148,6 @@ def _table3(name: str, network: type[SegmentationNetwork], printed: str, **row: 
         input_channels=1,
         conv_bias=False,
         paper=CROSSLINK,
-        source="Table III",
         **row,
     )
 
@@ -171,7 +175,15 @@ PUBLISHED = (
         "UNet3+ (canonical)",
         CanonicalUNet3Plus,
         "9.79M",
-        note="as UNet 3+'s own paper has it, every scale convolved to 32 channels",
+        note="as UNet 3+'s own paper has it: every scale is convolved to 32 channels, the first stage's width",
+    ),
+    _table1(
+        "UNet3+ (canonical, 64 to 1024)",
+        CanonicalUNet3Plus,
+        "",
+        features=_WIDE,
+        source="",
+        note="at the widths of UNet 3+'s own authors' code",
     ),
     _table1("UNet#", UNetSharp, "9.71M", note="Eq. 1 at every node, as in the authors' code"),
     _table1(
@@ -180,6 +192,7 @@ PUBLISHED = (
         "9.71M",
         note="without the links of full scale at X[1, 3] and X[2, 2]: 9.716M, which the table cuts",
         options={"wiring": "table"},
+        words="_table",
     ),
     *(
         _table1(
@@ -196,8 +209,14 @@ PUBLISHED = (
     _table1_3d("WV-Net", VNet, "33.40M", features=(18, 36, 72, 144, 288)),
     _table1_3d("V-Net2+", VNetPlusPlus, "27.37M"),
     _table1_3d("V-Net3+", VNet3Plus, "27.84M"),
+    _table1_3d(
+        "V-Net3+ (canonical)",
+        CanonicalVNet3Plus,
+        "27.84M",
+        note="V-Net's encoder with the decoder of UNet 3+'s own paper",
+    ),
     _table1_3d("V-Net#", VNetSharp, "28.37M", note="Eq. 1 at every node"),
-    _table1_3d("V-Net# (table)", VNetSharp, "28.37M", options={"wiring": "table"}),
+    _table1_3d("V-Net# (table)", VNetSharp, "28.37M", options={"wiring": "table"}, words="_table"),
     Published(
         name="CAggNet",
         network=CAggNet,
@@ -215,6 +234,7 @@ PUBLISHED = (
         printed="",
         features=_WIDE,
         options={"wam": "add"},
+        words="_addWAM",
         note="with the weighted aggregation of the authors' code",
     ),
     _focus("FocusNet++", "7.80M", "Table 2", (*_2D[:3], 192, 256), note="the text's widths; no reading reaches 7.80M"),
@@ -243,7 +263,7 @@ PUBLISHED = (
         source="Table 2",
         printed="7.94M",
         features=_2D,
-        note="widths not stated; 32 to 512",
+        note="at the authors' widths, where their `unet` has 7,760,645; no reading tried reaches 7.94M",
     ),
     Published(
         name="UNet++",
@@ -252,7 +272,8 @@ PUBLISHED = (
         source="Table 2",
         printed="9.04M",
         features=_2D,
-        note="widths not stated; 32 to 512, and linear upsampling",
+        note="upsampled linearly and normalised; the authors' `Nest_Net`, of transposed convolutions and without "
+        "normalisation, has 9,042,177",
     ),
     _table3(
         "Crosslink-Net",
@@ -266,6 +287,7 @@ PUBLISHED = (
         CrosslinkNet,
         "121 MiB",
         options={"decoder_kernel": 1},
+        words="_1x1decoder_CE",
         note="Table I to the letter, without the attention head: 121.9, which would be printed 122",
     ),
     _table3(
@@ -279,6 +301,15 @@ PUBLISHED = (
     _table3("VerCrosslink", VerCrosslink, "60 MiB", note="all three paths; 60 asks for two and a 1x1"),
     _table3("HorCrosslink", HorCrosslink, "60 MiB", note="all three paths; 60 asks for two and a 1x1"),
     _table3("SquareCrosslink", SquareCrosslink, "165 MiB", note="165 asks for 1x1 layers that both branches share"),
+    _table3(
+        "SquareCrosslink (1 branch)",
+        SquareCrosslink,
+        "",
+        source="Figure 5",
+        options={"branches": 1},
+        words="_1branch",
+        note='"the most conventional 3x3 kernel" in all three paths of a block',
+    ),
     _table3("Double2SingleNet", Double2SingleNet, "178 MiB", note="178 asks for full width inside the paths"),
     _table2("U-Net", ClassicalUNet, "7,759,521", normalised=False),
     _table2("Ours1", ImprovedSkipConcatUNet, "8,289,697"),

@@ -36,19 +36,25 @@ FLAT = 1e-10
 class AttentionLoss(nn.Module):
     """Eq. 1, or its pairwise form, of the attention logits of two branches (pairwise: of any number).
 
-    `regions` and `ignore_label` as in `SegmentationLoss`.
+    With maps of several `blocks` it is the mean over the blocks. `regions` and `ignore_label` as in `SegmentationLoss`.
 
     Raises:
         ValueError: for a mode that does not exist.
     """
 
     def __init__(
-        self, *, mode: AttentionMode = "triple", regions: bool = False, ignore_label: int | None = None
+        self,
+        *,
+        mode: AttentionMode = "triple",
+        blocks: int = 1,
+        regions: bool = False,
+        ignore_label: int | None = None,
     ) -> None:
         super().__init__()
         if mode not in get_args(AttentionMode):
             raise ValueError(f"mode={mode!r}: give one of {', '.join(get_args(AttentionMode))}")
         self.mode = mode
+        self.blocks = blocks
         self.regions = regions
         self.ignore_label = ignore_label
 
@@ -58,13 +64,19 @@ class AttentionLoss(nn.Module):
         Raises:
             ValueError: for a number of maps that the mode is not defined for.
         """
-        if self.mode == "triple" and len(attention) != 2:
-            raise ValueError(f"mode='triple' with {len(attention)} maps: Eq. 1 is for two; give mode='pairwise'")
+        branches = len(attention) // self.blocks
+        if self.mode == "triple" and branches != 2:
+            raise ValueError(f"mode='triple' with {branches} maps: Eq. 1 is for two; give mode='pairwise'")
         with no_autocast(target.device.type):
             foreground, valid = foreground_and_valid(target, regions=self.regions, ignore_label=self.ignore_label)
-            mask, weight = pool_truth(foreground, valid, attention[0].shape[2:])
-            logits = torch.cat(list(attention), dim=1).float().masked_fill(weight == 0, 0)
-            return self.compute(torch.cat([logits.sigmoid(), mask], dim=1).flatten(2), weight.flatten(2))
+            blocks = [attention[k : k + branches] for k in range(0, len(attention), branches)]
+            return torch.stack([self.of_block(maps, foreground, valid) for maps in blocks]).mean()
+
+    def of_block(self, attention: Sequence[Tensor], foreground: Tensor, valid: Tensor | None) -> Tensor:
+        """The loss of one block's maps."""
+        mask, weight = pool_truth(foreground, valid, attention[0].shape[2:])
+        logits = torch.cat(list(attention), dim=1).float().masked_fill(weight == 0, 0)
+        return self.compute(torch.cat([logits.sigmoid(), mask], dim=1).flatten(2), weight.flatten(2))
 
     def compute(self, maps: Tensor, weight: Tensor) -> Tensor:
         """Maps `(B, branches + 1, N)`, the mask the last, and their weight `(B, 1, N)` to a scalar."""

@@ -9,9 +9,11 @@ Where this departs from the paper or settles what it leaves open:
 - Eq. 1 has the node below in the same column, which is not computed yet: the column before is meant, as in the authors'
   code. The node above is of the same column, so a column is computed from the top down.
 - The text adds "stage N-1" to the module's output, which has another shape; Eq. 2 adds X[i, j-1], and so does this.
-- Two convolutions a node (Eq. 2, text); the authors' code has models with three.
+- Two convolutions a node (Eq. 2, text); the authors' code has models with three, and a residual inside the
+  node.
 - The WAM concatenates, and gates every stage, as the text says; `wam="add"` is the authors' code, which adds, and
   leaves stage 0 without a gate.
+- The encoder's X[L, 0], which no crossing aggregation computes, is no part of the WAM (their code).
 - Down-sampling is max pooling, up-sampling a transposed convolution, both by the stage's stride (their code).
 - Supervised at every stage of the WAM, by choice: the paper draws one output, and does not say where its loss is taken.
 - Widths, normalisation and activation are the plan's; the paper has BatchNorm and ReLU, and states no widths.

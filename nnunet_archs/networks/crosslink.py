@@ -20,23 +20,25 @@ Where this departs from the paper or settles what it leaves open:
 - Table I's third path of the horizontal block is 3 x 3. In the authors' code it is a plain 1 x 1 convolution, and the
   horizontal branch borrows the vertical one's 1 x 1 convolutions: `released=True`.
 - SquareCrosslink has paths of 3 x 3 and 5 x 5, its 1 x 1 kernel is the residual's. Double2SingleNet has all five
-  kernels and a plain 1 x 1 path. No reading gives the sizes that Table III prints for all of them.
+  kernels and a plain 1 x 1 path. No reading gives the sizes that Table III prints for all of them. Figure 5's single
+  branch of "the most conventional 3 x 3 kernel" has that kernel in all three paths of Table I.
 - The attention head is the authors' code's: two convolutions and a normalisation, shared by the branches. It gives
-  logits; the sigmoid is the loss'.
+  logits; the sigmoid is the loss'. Where attention is taken from every block (section IV.C.1, Figure 7), each block has
+  a head of its own.
 - Upsampling is linear, corners not aligned (authors' code).
 - 3D: vertical and horizontal are the last two axes. Along the first, the coarsest in nnU-Net's plans, all kernels but
   the strip have the stage's extent. `branches=3` adds a branch of its own for it.
 - Kernels are the plan's: 3 becomes 5 where the paper has 5, and 1 stays 1. Normalisation and activation are the plan's;
   the paper has BatchNorm (eps 1e-4), ReLU and convolutions without bias.
-- The blocks' numbers here count from 0: the attention of VCRB3 and HCRB3 is at stage 2, or at the last stage before
-  center where there are fewer.
+- Blocks are numbered from 1, as in the paper: the attention of VCRB3 and HCRB3 is at stage 2, or at the last stage
+  before center where there are fewer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +54,10 @@ from .parts.topology import Axes, Topology, TopologyKwargs
 # a path's kernel for the kernel of its stage; None for a plain 1 x 1 convolution
 Path: TypeAlias = Callable[[Axes], Axes] | None
 Paths: TypeAlias = tuple[Path, ...]
+
+# the block whose features the attention is of
+AttentionBlock: TypeAlias = int | Literal["all"]
+PAPER_BLOCK = 3
 
 
 def square(kernel: Axes) -> Axes:
@@ -133,8 +139,9 @@ class BranchedUNet(SegmentationNetwork):
 class CrosslinkNet(BranchedUNet):
     """Crosslink-Net (Figure 3).
 
-    With `attention` the branches' attention logits `(B, 1, *spatial)` follow the outputs in training. `branches=3` has
-    a branch along the first axis too (3D). `released` has the horizontal branch of the authors' code.
+    With `attention` the branches' attention logits `(B, 1, *spatial)` follow the outputs in training: those of
+    `attention_block`, from 1, or of "all", block by block. `branches=3` has a branch along the first axis too (3D).
+    `released` has the horizontal branch of the authors' code.
 
     Raises:
         ValueError: for an option that does not exist, or a topology that cannot work.
@@ -148,6 +155,7 @@ class CrosslinkNet(BranchedUNet):
         deep_supervision: bool = False,
         supervision: Supervision = "nnunet",
         attention: bool = False,
+        attention_block: AttentionBlock = PAPER_BLOCK,
         branches: int = 2,
         released: bool = False,
         decoder_kernel: int = 3,
@@ -170,22 +178,26 @@ class CrosslinkNet(BranchedUNet):
             decoder_kernel=decoder_kernel,
             fusion=fusion,
         )
-        self.attention_stage = min(2, topology.last - 1)
-        self.attention = attention_head(self.attention_stage, topology) if attention else None
+        self.attention_stages = attention_stages(attention_block, topology.last) if attention else []
+        self.attention = nn.ModuleList(attention_head(i, topology) for i in self.attention_stages)
 
     def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits of the UCRBs, or of the full resolution alone; in training, the attention's behind them."""
         features, center = self.encoder(x)
         logits = self.decode(features, center)
-        if self.attention is None or not self.training:
+        if not self.training:
             return logits
-        return [*logits, *(self.attention(branch) for branch in features[self.attention_stage])]
+        heads = zip(self.attention, self.attention_stages, strict=True)
+        return [*logits, *(head(branch) for head, stage in heads for branch in features[stage])]
 
 
 class Ablation(BranchedUNet):
-    """A network of Table III, without attention: as Crosslink-Net but for the encoder's branches."""
+    """A network of Table III, without attention: as Crosslink-Net but for the encoder's branches.
 
-    branches: ClassVar[tuple[Paths, ...]]
+    `encoders` has the branches by their number, by which one is chosen; the first is the table's.
+    """
+
+    encoders: ClassVar[Mapping[int, tuple[Paths, ...]]]
 
     def __init__(
         self,
@@ -194,12 +206,15 @@ class Ablation(BranchedUNet):
         *,
         deep_supervision: bool = False,
         supervision: Supervision = "nnunet",
+        branches: int | None = None,
         decoder_kernel: int = 3,
         fusion: Fusion = "exact",
         **topology_kwargs: Unpack[TopologyKwargs],
     ) -> None:
+        branches = next(iter(self.encoders)) if branches is None else branches
+        check_choice("branches", branches, self.encoders)
         super().__init__(
-            BranchedEncoder(input_channels, Topology.of(self, topology_kwargs), self.branches),
+            BranchedEncoder(input_channels, Topology.of(self, topology_kwargs), self.encoders[branches]),
             num_classes,
             deep_supervision=deep_supervision,
             supervision=supervision,
@@ -211,25 +226,25 @@ class Ablation(BranchedUNet):
 class VerCrosslink(Ablation):
     """Crosslink-Net's vertical branch alone."""
 
-    branches: ClassVar = (directed(HEIGHT),)
+    encoders: ClassVar = {1: (directed(HEIGHT),)}
 
 
 class HorCrosslink(Ablation):
     """Crosslink-Net's horizontal branch alone."""
 
-    branches: ClassVar = (directed(WIDTH),)
+    encoders: ClassVar = {1: (directed(WIDTH),)}
 
 
 class SquareCrosslink(Ablation):
-    """Two branches, both of square kernels, 3 x 3 and 5 x 5."""
+    """Two branches, both of square kernels, 3 x 3 and 5 x 5; `branches=1` is Figure 5's, of three paths of 3 x 3."""
 
-    branches: ClassVar = (SQUARES, SQUARES)
+    encoders: ClassVar = {2: (SQUARES, SQUARES), 1: ((square, square, square),)}
 
 
 class Double2SingleNet(Ablation):
     """One branch of all kernels: the vertical's and the horizontal's, 3 x 3 and 1 x 1."""
 
-    branches: ClassVar = ((*directed(HEIGHT), *directed(WIDTH, None)),)
+    encoders: ClassVar = {1: ((*directed(HEIGHT), *directed(WIDTH, None)),)}
 
 
 class BranchedEncoder(nn.Module):
@@ -354,6 +369,22 @@ def plain_conv(in_channels: int, width: int, topology: Topology) -> nn.Module:
     """A 1 x 1 convolution, normalised but not activated."""
     conv = topology.conv(in_channels, width, (1,) * topology.dim)
     return ConvNormAct(conv, width, topology, nonlin=nn.Identity())
+
+
+def attention_stages(block: AttentionBlock, last: int) -> Sequence[int]:
+    """Stages of the blocks that attention is taken from.
+
+    Raises:
+        ValueError: for a block that is not there; the paper's third is the last where there are fewer.
+    """
+    if block == "all":
+        return range(last)
+    if block != PAPER_BLOCK and not 1 <= block <= last:
+        raise ValueError(
+            f"attention_block={block}: a network of {last + 1} stages has {last} blocks before its center; give a "
+            "number from 1 to that, or 'all'"
+        )
+    return [min(block, last) - 1]
 
 
 def attention_head(stage: int, topology: Topology) -> nn.Module:

@@ -14,6 +14,7 @@ Where this departs from the paper or settles what it leaves open:
   code does, with the widths 48-96-156-256-512 and a block that differs from the text: `block="released"`. It has no
   squeeze-and-excitation, and a convolution on the skip of O_r. Its decoder ends at stage 0 in three convolutions to 16,
   9 and 3 channels, and these 3 are what the output z_0 is made of: few, where there are many classes.
+- Where an output says "Conv-BN-LeakyReLU-Conv", kernels are 1, as in the authors' code.
 - Blocks a stage, of which the paper says nothing, are the authors': 1, 3, ..., 3, 2 in the encoder; one and a
   convolution with ReLU in the decoder. Also theirs are the channels before each output, 16 times 2^i up to 128, and 32
   before F.

@@ -16,6 +16,8 @@ Where this departs from the paper or settles what it leaves open:
 - The background of a label map is never gated. Only the trainer knows whether the first channel is one, and prediction
   has nothing but plans and weights: so that is kept in a buffer, beside the classifier's weights.
 - The image is the patch, in training as in sliding-window prediction: the answer is of the window's own view.
+- The text has ReLU after each of the green module's linear layers, so before the softmax too. That one is left out: it
+  would forbid answers below 0.
 - Dropout is 0.5 before the last layer and 0.25 before the hidden one, which is as wide as the node. The paper gives
   neither.
 - A batch of one sample is normalised by the running statistics. Of a batch of two, batch normalisation leaves nothing

@@ -16,7 +16,7 @@ Where this departs from the paper or settles what it leaves open:
   sizes in Table 1 leave no room for; which ones is a guess, for other choices have the same size.
 - Kernels and pooling are the plan's: a head of 3 x 3 has the stage's kernel.
 - The ReLU after each supervised head (section 2.2) is left out: it would forbid logits below 0.
-- Upsampling is linear with corners aligned, by each stage's strides.
+- Upsampling is linear with corners aligned, by each stage's strides; corners are not aligned in the canonical UNet 3+.
 - Targets of lower resolution are nnU-Net's, nearest neighbours; Figure 2 pools the maximum.
 - The loss is the mean over the branches (section 2.2, "accurate mode"), prediction is X[0, L] alone.
 
@@ -206,12 +206,19 @@ class UNet3Plus(GridNetwork):
 
 
 class CanonicalUNet3Plus(UNet3Plus):
-    """UNet 3+ as its own paper has it: every scale is convolved to 32 channels, their concatenation once more."""
+    """UNet 3+ as its own paper has it: every scale is convolved to the first stage's width, their concatenation again.
 
-    projected: ClassVar = 32
+    Upsampling is linear with corners not aligned, as in its authors' code. They bring logits of lower resolution to
+    full size before the loss; here the target is brought to theirs, as in the other networks.
+    """
+
+    @property
+    def projected(self) -> int:
+        """Channels that every scale is convolved to."""
+        return self.topology.features_per_stage[0]
 
     def width(self, node: Node) -> int:
-        """The encoder's widths, 32 times the number of stages in the decoder."""
+        """The encoder's widths; in the decoder those of the projections of all stages."""
         return super().width(node) if node[1] == 0 else self.projected * self.topology.n_stages
 
     def head_kernel(self, node: Node, supervision: Supervision) -> Axes:
@@ -219,7 +226,7 @@ class CanonicalUNet3Plus(UNet3Plus):
         return self.topology.kernel_sizes[node[0]]
 
     def make_node(self, node: Node, sources: Sequence[Node], *, fusion: Fusion) -> nn.Module:
-        """As the raw form, with a convolution to 32 channels for every source."""
+        """As the raw form, with a convolution of its own for every source."""
         kernel = self.topology.kernel_sizes[node[0]]
         first = Projections([self.width(s) for s in sources], self.projected, kernel, self.topology, fusion=fusion)
         return Pooled(ConvStack(first, self.width(node), kernel, self.topology), node, sources, self.topology)
@@ -248,7 +255,9 @@ class Projections(nn.Module):
         self, in_channels: Sequence[int], channels: int, kernel: Axes, topology: Topology, *, fusion: Fusion
     ) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(FusionConv([c], channels, kernel, topology, fusion=fusion) for c in in_channels)
+        self.convs = nn.ModuleList(
+            FusionConv([c], channels, kernel, topology, interpolation="linear", fusion=fusion) for c in in_channels
+        )
 
     def forward(self, sources: Sequence[Tensor]) -> Tensor:
         """Sources `(B, C_k, *spatial_k)`, the first at the finest grid, to all channels on that grid."""

@@ -2,10 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+import torch
+from hand_made import make_plans
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
 from nnunet_archs.fidelity.page import page
-from nnunet_archs.fidelity.papers import PAPERS
-from nnunet_archs.fidelity.published import PUBLISHED
+from nnunet_archs.fidelity.papers import NNUNET, PAPERS
+from nnunet_archs.fidelity.published import PUBLISHED, Published
 from nnunet_archs.trainers.listing import listing, text
+from nnunet_archs.trainers.registry import resolve_paper
 
 PAGE = Path(__file__).parents[2] / "docs" / "fidelity.md"
 
@@ -16,9 +22,12 @@ def test_the_page_is_what_the_command_writes() -> None:
 
 def test_every_paper_and_size_is_on_the_page() -> None:
     written = PAGE.read_text()
+    readings = [*NNUNET]
     for paper in PAPERS:
         assert f"## {paper.name}\n" in written
-        assert all(reading.stated in written and reading.built in written for reading in paper.readings)
+        readings += paper.readings
+    for reading in readings:
+        assert all(cell in written for cell in (reading.stated, reading.built, reading.released)), reading.point
     for row in PUBLISHED:
         assert f"| {row.name} | {row.dim}D | {row.built_parameters():,} |" in written
 
@@ -32,3 +41,24 @@ def test_list_shows_every_size_beside_the_printed_one() -> None:
             row.name in line and row.built() in line and line.endswith(row.note or row.printed)
             for line in printed.splitlines()
         ), row.name
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
+def test_the_trainer_that_list_prints_builds_the_row(row: Published) -> None:
+    named = (row.paper.name, row.name)
+    (name,) = [line["trainer"] for line in listing() if (line["paper"], line["configuration"]) == named]
+    plans = make_plans(row.dim, n_stages=len(row.features))
+    plans["configurations"]["tiny"]["architecture"]["arch_kwargs"] |= {
+        "features_per_stage": list(row.features),
+        "strides": [[1] * row.dim] + [[2] * row.dim] * (len(row.features) - 1),
+        "conv_bias": row.conv_bias,
+        "norm_op": f"torch.nn.BatchNorm{row.dim}d" if row.normalised else None,
+    }
+    manager = PlansManager(plans)
+    trainer = resolve_paper(f"{name}_noDS")  # sizes are counted without the heads of supervision
+    with torch.device("meta"):
+        network = trainer.build_network_architecture(
+            manager, manager.get_configuration("tiny"), row.input_channels, 1, enable_deep_supervision=False
+        )
+        assert network.eval()(torch.zeros(1, row.input_channels, *[32] * row.dim)).shape[1] == 1
+    assert (type(network), row.count(network)) == (row.network, row.built_parameters())

@@ -12,6 +12,7 @@ BUILT = {
     ("UNet#", "UNet2+"): 9_163_329,
     ("UNet#", "UNet3+"): 9_787_905,
     ("UNet#", "UNet3+ (canonical)"): 6_748_993,
+    ("UNet#", "UNet3+ (canonical, 64 to 1024)"): 26_971_777,
     ("UNet#", "UNet#"): 10_748_481,
     ("UNet#", "UNet# (table)"): 9_716_289,
     ("UNet#", "UNet# L1"): 103_041,
@@ -21,6 +22,7 @@ BUILT = {
     ("UNet#", "WV-Net"): 33_396_373,
     ("UNet#", "V-Net2+"): 27_370_945,
     ("UNet#", "V-Net3+"): 27_839_905,
+    ("UNet#", "V-Net3+ (canonical)"): 25_561_569,
     ("UNet#", "V-Net#"): 28_559_809,
     ("UNet#", "V-Net# (table)"): 28_366_273,
     ("CAggNet", "CAggNet"): 38_460_545,
@@ -37,6 +39,7 @@ BUILT = {
     ("Crosslink-Net", "VerCrosslink"): 20_349_649,
     ("Crosslink-Net", "HorCrosslink"): 20_349_649,
     ("Crosslink-Net", "SquareCrosslink"): 44_170_481,
+    ("Crosslink-Net", "SquareCrosslink (1 branch)"): 20_349_649,
     ("Crosslink-Net", "Double2SingleNet"): 31_002_545,
     ("Improved-skip U-Net", "U-Net"): 7_759_521,
     ("Improved-skip U-Net", "Ours1"): 8_289_697,
@@ -80,10 +83,3 @@ def test_sizes_are_written_as_the_paper_writes_them(size, printed, built, monkey
     row = PUBLISHED[0].__class__(**{**vars(PUBLISHED[0]), "printed": printed})
     monkeypatch.setattr(type(row), "built_parameters", lambda _: size)
     assert row.built() == built
-
-
-@each_row
-def test_it_runs(published):
-    with torch.device("meta"):
-        net = published.build().eval()
-        assert net(torch.zeros(1, published.input_channels, *[32] * published.dim)).shape[1] == 1

@@ -75,6 +75,7 @@ def paths(net: nn.Module, stage: int) -> list[list[tuple[int, ...]]]:
         (VerCrosslink, {}, 20_349_649),
         (HorCrosslink, {}, 20_349_649),
         (SquareCrosslink, {}, 44_170_481),
+        (SquareCrosslink, {"branches": 1}, 20_349_649),
         (Double2SingleNet, {}, 31_002_545),
     ],
 )
@@ -98,6 +99,7 @@ def test_kernels_of_table_1() -> None:
         SquareCrosslink: [[(3, 3), (5, 5)]] * 2,
         Double2SingleNet: [[*vertical, (1, 3), (1, 1), (3, 5)]],
     }
+    assert paths(SquareCrosslink(1, 1, **tiny(2), branches=1), 1) == [[(3, 3)] * 3]
     assert paths(CrosslinkNet(1, 1, **tiny(2), released=True), 0) == [vertical, [(1, 3), (1, 1), (3, 5)]]
 
 
@@ -166,8 +168,21 @@ def test_attention_is_of_the_third_block_and_changes_nothing_else() -> None:
     assert torch.equal(logits, without(x))
     features, _ = net.encoder(x)
     for attention, branch in zip((v, h), features[2], strict=True):
-        assert torch.equal(attention, net.attention(branch))
+        assert torch.equal(attention, net.attention[0](branch))
     assert not torch.equal(v, h)
+
+
+def test_attention_is_of_the_block_that_is_named_or_of_all() -> None:
+    x = image(2)
+    first = build(2, attention=True, attention_block=1)
+    assert [tuple(a.shape[2:]) for a in first(x)[1:]] == [tuple(x.shape[2:])] * 2
+    everywhere = build(2, attention=True, attention_block="all")
+    features, _ = everywhere.encoder(x)
+    tail = iter(everywhere(x)[1:])
+    for head, branches in zip(everywhere.attention, features, strict=True):
+        for branch in branches:
+            assert torch.equal(next(tail), head(branch))
+    assert next(tail, None) is None
 
 
 def test_released_branch_borrows_the_vertical_ones_convolutions() -> None:
@@ -209,6 +224,8 @@ def test_attention_compiles_and_copies() -> None:
     ("change", "message"),
     [
         ({"branches": 1}, "branches=1: give 2, or 3"),
+        ({"attention": True, "attention_block": 4}, "attention_block=4: a network of 4 stages has 3 blocks before its"),
+        ({"attention": True, "attention_block": 0}, "attention_block=0: .* give a number from 1 to that, or 'all'"),
         ({"branches": 3}, "branches=3: a third branch needs a third axis; give 2, or a 3D configuration"),
         ({"decoder_kernel": 5}, "decoder_kernel=5: give 3 for the stage's kernel, or 1"),
         ({"supervision": "deep"}, "supervision='deep'"),
@@ -230,3 +247,5 @@ def test_the_authors_code_has_two_branches() -> None:
 def test_ablations_take_no_option_of_the_whole_network() -> None:
     with pytest.raises(ValueError, match="VerCrosslink takes no attention"):
         VerCrosslink(1, 2, **tiny(2), attention=True)
+    with pytest.raises(ValueError, match="branches=3: give one of 2, 1"):
+        SquareCrosslink(1, 2, **tiny(2), branches=3)

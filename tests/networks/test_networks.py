@@ -243,6 +243,18 @@ def test_three_stage_grids_differ():
     assert sizes == sorted(set(sizes))
 
 
+def test_the_canonical_unet_3_plus_has_the_width_of_the_plan_and_does_not_align_corners():
+    net, x = build(networks.CanonicalUNet3Plus, "2d", supervision="none")
+    assert [len(net.grid.nodes[f"X_{i}_{3 - i}"].node[0].norm.weight) for i in range(3)] == [4 * 4] * 3  # 4 stages
+    encoder = net.encoder(x)
+    projections = net.grid.nodes["X_2_1"].node[0].conv
+    shallow = [nn.functional.max_pool2d(encoder[0], 4), nn.functional.max_pool2d(encoder[1], 2), encoder[2]]
+    deep = nn.functional.interpolate(encoder[3], scale_factor=2, mode="bilinear", align_corners=False)
+    convs = [conv.conv for conv in projections.convs]
+    expected = torch.cat([conv(source) for conv, source in zip(convs, [*shallow, deep], strict=True)], dim=1)
+    torch.testing.assert_close(projections([*shallow, encoder[3]]), expected)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -258,7 +270,7 @@ def test_three_stage_grids_differ():
         ({"supervision": "deep"}, "supervision='deep': give one of none, nnunet, paper"),
         ({"fusion": "fast"}, "fusion='fast': give one of exact, textbook"),
         ({"wiring": "full"}, "wiring='full': give one of equation, table"),
-        ({"wiring": "table"}, "told for 5 stages, not for 4"),
+        ({"wiring": "table"}, "tells it for 5 stages, and these are 4; leave it out"),
     ],
 )
 def test_refusals(change, message):

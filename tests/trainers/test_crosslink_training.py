@@ -23,6 +23,8 @@ TRAINED = [
     ("CrosslinkNetTrainer_DS", 2, 2, 2),
     ("CrosslinkNetTrainer_DiceCE", 2, 2, 0),
     ("CrosslinkNetTrainer_released", 2, 1, 2),
+    ("CrosslinkNetTrainer_lambda550", 2, 1, 0),
+    ("CrosslinkNetTrainer_attentionAll", 2, 1, 4),
     ("CrosslinkNetTrainer_3branches", 3, 1, 3),
     ("CrosslinkNetTrainer_3branches_DS", 3, 2, 3),
 ]
@@ -96,6 +98,11 @@ def test_the_loss_is_the_one_of_the_name() -> None:
     supervised = loss("_DS")
     assert attention(supervised) == ("triple", True, True, 0.5, 2)
     assert type(supervised.segmentation) is DeepSupervisionLoss
+    weighted = loss("_lambda235_attention1")
+    assert attention(weighted) == ("triple", True, True, 0.5, 1)
+    assert (weighted.segmentation.cross_entropy, weighted.segmentation.dice) == (0.2, 0.3)
+    assert attention(loss("_lambda208")) == ("triple", True, True, 0.8, 1)
+    assert type(loss("_lambda550")) is CrosslinkLoss
     assert type(loss("_CE")) is CrossEntropyLoss  # Table III's "Ours", lambda = (1, 0, 0)
     assert not isinstance(loss("_DiceCE"), AuxiliaryLoss)
 
@@ -122,17 +129,14 @@ def test_options_reach_the_network() -> None:
     def options(name: str) -> dict[str, Any]:
         return resolve_paper(f"CrosslinkNetTrainer{name}").network_options(configuration)
 
-    bare = {"supervision": "paper", "attention": True, "branches": 2, "released": False}
+    bare = {"supervision": "paper", "attention": True, "attention_block": 3, "branches": 2, "released": False}
     assert options("") == options("_pairwise") == bare
     assert options("_3branches") == {**bare, "branches": 3}
     assert options("_released") == {**bare, "released": True}
-    assert options("_CE") == {**bare, "attention": False}
-    assert options("_DiceCE_3branches") == {
-        "supervision": "nnunet",
-        "attention": False,
-        "branches": 3,
-        "released": False,
-    }
+    assert options("_CE") == options("_lambda550") == {**bare, "attention": False}
+    assert options("_attention2") == {**bare, "attention_block": 2}
+    assert options("_attentionAll_1x1decoder") == {**bare, "attention_block": "all", "decoder_kernel": 1}
+    assert options("_DiceCE_3branches") == {**bare, "supervision": "nnunet", "attention": False, "branches": 3}
 
 
 @pytest.mark.parametrize(
@@ -140,6 +144,11 @@ def test_options_reach_the_network() -> None:
     [
         ("CrosslinkNetTrainer_pairwise_CE", "_pairwise is of the paper's loss"),
         ("CrosslinkNetTrainer_3branches_pairwise", "_3branches and _pairwise both settle the attention's loss"),
+        ("CrosslinkNetTrainer_lambda555", "the digits of _lambda555 add up to 15; give three that add up to 10"),
+        ("CrosslinkNetTrainer_lambda415", "CrosslinkNetTrainer is that without _lambda415 already"),
+        ("CrosslinkNetTrainer_lambda550_attention2", "_lambda550 leaves attention out, and another option is about it"),
+        ("CrosslinkNetTrainer_pairwise_lambda280", "_lambda280 leaves attention out, and another option is about it"),
+        ("CrosslinkNetTrainer_attention3", "CrosslinkNetTrainer is that without _attention3 already"),
         ("VerCrosslinkTrainer_pairwise", "VerCrosslinkTrainer has no option _pairwise"),
     ],
 )
@@ -153,6 +162,11 @@ def test_names_that_make_no_sense(name: str, said: str) -> None:
     [
         ("CrosslinkNetTrainer_3branches", 2, "branches=3: a third branch needs a third axis; give 2, or a 3D"),
         ("CrosslinkNetTrainer_3branches_released", 3, "released=True with branches=3: the authors' code has 2"),
+        (
+            "CrosslinkNetTrainer_attention4",
+            3,
+            "attention_block=4: a network of 3 stages has 2 blocks before its center",
+        ),
     ],
 )
 def test_configurations_that_cannot_be_trained(

@@ -185,7 +185,7 @@ OWN = sorted({option.spelling for trainer in paper_trainers() for option in trai
 
 @pytest.mark.parametrize("spelling", OWN)
 def test_option_of_some_trainers(spelling: str) -> None:
-    word = spelling.replace("<N>", "3").replace("<P>", "30")
+    word = spelling.replace("<N>", "1").replace("<P>", "30").replace("<ABC>", "235")
     for trainer in paper_trainers():
         name = trainer.__name__
         if spelling in [option.spelling for option in trainer.options]:

@@ -15,15 +15,15 @@ from .topology import Topology
 Supervision = Literal["none", "nnunet", "paper"]
 
 
-def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
-    """Check an option that is one of a few words.
+def check_choice(option: str, value: str | int, choices: Iterable[str | int]) -> None:
+    """Check an option that is one of a few words or numbers.
 
     Raises:
         ValueError: if it is none of them.
     """
     choices = list(choices)
     if value not in choices:
-        raise ValueError(f"{option}={value!r}: give one of {', '.join(choices)}")
+        raise ValueError(f"{option}={value!r}: give one of {', '.join(map(str, choices))}")
 
 
 class SegmentationNetwork(nn.Module, ABC):

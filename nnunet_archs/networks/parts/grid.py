@@ -33,7 +33,10 @@ def unet_sharp(last: int, *, without: Collection[Node] = ()) -> Wiring:
         ValueError: where `without` is told for the paper's 5 stages and there are others.
     """
     if without and last != 4:
-        raise ValueError(f"the table's wiring is told for 5 stages, not for {last + 1}; give wiring='equation'")
+        raise ValueError(
+            f"wiring='table': the paper's table tells it for 5 stages, and these are {last + 1}; leave it out (in a "
+            "trainer's name _table), or plan with 5 stages"
+        )
     return {
         (i, j): [*sources, *((i + t, j - t) for t in range(2, j + 1) if (i, j) not in without)]
         for (i, j), sources in unet_plus_plus(last).items()

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from nnunet_archs.measure.memory import GIB
 from nnunet_archs.networks.parts.contract import check_choice
-from nnunet_archs.nnunet.plans import not_preprocessed, plans_file, share_data, write_plans
+from nnunet_archs.nnunet.plans import DEFAULT_MEMORY, not_preprocessed, plans_file, share_data, write_plans
 from nnunet_archs.plans.matching import match, parameters, peak_memory, trainer_of
 from nnunet_archs.plans.planner import CONFIGURATIONS, Limits, planner_class
 from nnunet_archs.tables import markdown_table
@@ -35,7 +35,6 @@ from nnunet_archs.trainers.names import UnknownTrainer, plans_name, trainer_clas
 
 Row: TypeAlias = tuple[str, ...]
 
-DEFAULT_MEMORY = 8.0  # nnU-Net's
 FINGERPRINT = "dataset_fingerprint.json"
 
 

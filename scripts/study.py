@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         subparser.set_defaults(step=step)
         if name == "run":
             subparser.add_argument("--dry-run", action="store_true", help="print the commands, run none")
+            subparser.add_argument(
+                "--replan", action="store_true", help="make plans again that were made for another budget"
+            )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,15 +42,15 @@ def run(args: argparse.Namespace) -> int:
 def run_study(args: argparse.Namespace, study: Study) -> int:
     """Train all; return 1 where something is not finished."""
     executor = make_executor(study)
-    check(study)
+    check(study, replan=args.replan)
     if args.dry_run:
         for dataset in study.datasets:
-            for _, command in plan_commands(study, dataset):
+            for _, command in plan_commands(study, dataset, replan=args.replan):
                 print(*shown(command))
         print(*(executor.describe(job) for job in jobs_of(study) if not is_trained(job.folder)), sep="\n")
         return 0
     with unwound_by_sigterm():
-        prepare(study)
+        prepare(study, replan=args.replan)
         unfinished = run_jobs(study, executor)
     for job in unfinished:
         why = last_line(job.failure) if job.failure.exists() else job.state()

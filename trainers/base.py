@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 import torch
-from nnunetv2.paths import nnUNet_results
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
@@ -23,6 +23,7 @@ from nnunet_archs.losses.base import LabelKwargs
 from nnunet_archs.networks import SegmentationNetwork, Topology
 from nnunet_archs.networks.parts.contract import Supervision
 from nnunet_archs.networks.parts.topology import PLANNED
+from nnunet_archs.nnunet.plans import check_data
 
 from .memory import describe_memory
 from .options import Option
@@ -60,6 +61,7 @@ class PaperTrainer(nnUNetTrainer):
             check_folders()
             self.check_fold(plans, configuration, fold)
             self.branch_stages = self.check_plans(plans, configuration, dataset_json)
+            check_data(plans, configuration)
         except ValueError as error:
             end_command(error)
         super().__init__(plans, configuration, fold, dataset_json, device)
@@ -318,11 +320,15 @@ def check_patch(configuration: ConfigurationManager, name: str) -> None:
 
 
 def check_folders() -> None:
-    """Check that nnU-Net can write its results.
+    """Check that nnU-Net can read its data, and write its results.
 
     Raises:
-        ValueError: if `nnUNet_results` is not set.
+        ValueError: if `nnUNet_preprocessed` or `nnUNet_results` is not set.
     """
+    if not nnUNet_preprocessed.get():
+        raise ValueError(
+            "nnUNet_preprocessed is not set: plans and data are read there; export nnUNet_preprocessed=FOLDER"
+        )
     if not nnUNet_results.get():
         raise ValueError("nnUNet_results is not set: trained models go there; export nnUNet_results=FOLDER")
 

@@ -30,6 +30,7 @@ from nnunet_archs.measure.memory import GIB
 from nnunet_archs.nnunet.commands import is_trained, last_line
 from nnunet_archs.nnunet.find import find_trainer
 from nnunet_archs.nnunet.images import read_labels
+from nnunet_archs.nnunet.plans import BUDGET
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.names import UnknownTrainer, trainer_class
@@ -240,6 +241,7 @@ def sizes(job: Job) -> dict[str, Any]:
         "patch_size": list(configuration.patch_size),
         "batch_size": configuration.batch_size,
         "features": configuration.network_arch_init_kwargs.get("features_per_stage"),
+        "budget": configuration.configuration.get(BUDGET),
     }
     try:
         return sizes | count_costs(job, plans, configuration, dataset_json)

@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from nnunet_archs.nnunet.plans import describe_budget
+
 from . import wording
 from .citations import methods
 from .figures import (
@@ -35,6 +37,7 @@ NAMES = ["dataset", "configuration", "network", "case", "label"]
 NUMBERS = [*METRICS, "reference_voxels", "prediction_voxels"]
 ENTRY = {
     *("dataset", "configuration", "network", "trainer", "plans", "patch_size", "batch_size", "features"),
+    "budget",
     *("parameters", "multiply_adds", "memory_gib", "epochs", "folds"),
 }
 FOLD = {"training_seconds", "train_loss", "val_loss", "pseudo_dice"}
@@ -278,6 +281,7 @@ def page(study: Row, entries: Sequence[Row], sections: Sequence[Section]) -> str
     environment.filters |= {
         "base64": lambda data: base64.b64encode(data).decode(),
         "count": wording.count,
+        "budget": describe_budget,
         "duration": wording.duration,
         "listed": wording.listed,
         "number": wording.number,

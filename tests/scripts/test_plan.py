@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from planning import HIPPOCAMPUS, set_folders, write_datasets
 
+from nnunet_archs.nnunet.plans import BUDGET, budget, describe_budget
 from nnunet_archs.scripts.main import main
 
 SMALL = ["-d", "801", "-tr", "ClassicalUNetTrainer"]
 NAME = "ClassicalUNetPlans"
+TEN_GB: dict[str, Any] = {"gpu_memory": 10, "base_width": None}
 
 
 @pytest.fixture
@@ -47,6 +49,8 @@ class TestPlans:
             assert cells["batch"] == str(plan["batch_size"])
             assert cells["of the GPU"] == f"{float(cells['memory, GiB']) / 10:.0%}"
             assert (cells["patch limited by"], cells["batch limited by"]) == ("image", "5% of the data")
+            made = budget("ClassicalUNetTrainer" if row[0] == NAME else "CAggNetTrainer_5epochs", **TEN_GB)
+            assert plan[BUDGET] == made
         # once: the second shares what the first will preprocess
         assert "  nnUNetv2_preprocess -d 801 -plans_name ClassicalUNetPlans -c 2d\n" in output
         assert output.count("nnUNetv2_preprocess") == 1
@@ -113,7 +117,7 @@ class TestPlans:
         assert made["2d_small"] == {"inherits_from": "2d", "batch_size": 3}
 
     def test_matching(self, folder: Path, capsys: Any) -> None:
-        main(["plan", *SMALL, "-c", "2d"])
+        main(["plan", *SMALL, "-c", "2d", "--gpu-memory", "10"])
         capsys.readouterr()
         command = ["plan", "-d", "801", "-tr", "CAggNetTrainer", "--match", NAME, "--by", "parameters"]
         assert main(command) == 0
@@ -124,6 +128,9 @@ class TestPlans:
         given, made = (load(folder, name) for name in (NAME, f"CAggNet_parameters_of_{NAME}"))
         for key in ("patch_size", "batch_size", "data_identifier"):
             assert made["configurations"]["2d"][key] == given["configurations"]["2d"][key]
+        expected = budget("CAggNetTrainer", **TEN_GB, match=NAME, by="parameters")
+        assert made["configurations"]["2d"][BUDGET] == expected
+        assert describe_budget(expected) == f"as many parameters as {NAME}, 10 GB, CAggNetTrainer"
 
     def test_several_processes(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("nnunet_archs.scripts.plan.default_num_processes", 2)

@@ -2,8 +2,8 @@
 
 nnU-Net estimates memory by counting what convolutions give, and compares it with a reference that was fitted to its own
 networks. Here its rules stay, and what a training step takes of a GPU is measured: network, loss and optimiser, on the
-meta device (`nnunet_archs/measure/memory.py`). A plan fits if that and a reserve is no more than the GPU has. nnU-Net's own two networks
-keep nnU-Net's references, so that they get nnU-Net's own plans.
+meta device (`nnunet_archs/measure/memory.py`). A plan fits if that and a reserve is no more than the GPU has. nnU-Net's
+own two networks keep nnU-Net's references, so that they get nnU-Net's own plans.
 """
 
 from __future__ import annotations

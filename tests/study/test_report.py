@@ -133,6 +133,7 @@ def test_the_main_table_can_be_computed_from_the_cases(study, configuration):
         assert int(table[name]["hausdorff95_infinite"]) == (name == BASELINE)
         assert shown[name][3] == "{:.2f} {:.2f}–{:.2f}".format(*quartiles) + ", 1 infinite" * (name == BASELINE)
     assert shown["CAggNet"][6:] == ["14.24 M", "23.00 G", "–", "77 min"]
+    assert shown[BASELINE][8] == "3.2 GiB"
 
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])

@@ -41,7 +41,7 @@ def test_all_of_a_finished_model(capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "plans.json").write_text(json.dumps(plans))
     printed = info(folder, capsys)
     for words in (
-        f"planned for  24 GB, width 16, {NAME}",
+        f"planned for   24 GB, width 16, {NAME}",
         f"{NAME}, of nnunet-archs",
         "_5epochs    train for 5 epochs",
         "HandMadePlans, tiny: patch 32x24, batch 2, spacing 1.0x1.0 mm",

@@ -93,7 +93,7 @@ def test_the_folds_whose_loss_still_fell_are_named(tmp_path: Path) -> None:
     change(tmp_path, still_falling)
     (guard,) = section_of(tmp_path)["guards"]
     assert guard == (
-        "CAggNet had not converged: its training loss fell by 23% of its whole fall at the end (folds 0 and 2)."
+        "CAggNet had not converged: its training loss fell by 22% of its whole fall at the end (folds 0 and 2)."
     )
 
 

@@ -8,6 +8,7 @@ own two networks keep nnU-Net's references, so that they get nnU-Net's own plans
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from io import StringIO
 from math import ceil, prod
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
@@ -28,6 +30,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from typing_extensions import override
 
 from nnunet_archs.measure.memory import GIB, TrainingMemory
+from nnunet_archs.nnunet.commands import for_planning
 from nnunet_archs.nnunet.plans import BUDGET, budget
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
@@ -104,7 +107,7 @@ class NetworkPlanner(ExperimentPlanner):
         Raises:
             ValueError: if even the smallest patch does not fit.
         """
-        with redirect_stdout(StringIO()):
+        with redirect_stdout(StringIO()), patch.dict(os.environ, for_planning()):
             plans: dict[str, Any] = self.plan_experiment()
         return plans
 

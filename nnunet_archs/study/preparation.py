@@ -26,7 +26,7 @@ from nnunet_archs.trainers.names import UnknownTrainer, plans_name, trainer_clas
 from .budgets import unlike
 from .definition import N_FOLDS, Network, Study
 from .jobs import SPLITS, Job, jobs_of, preprocessed, previous_stage
-from .locks import holding, is_held
+from .locks import holding
 
 MATCHED = re.compile(r"(?P<own>.+)_(?P<by>memory|parameters)_of_(?P<given>.+)")
 SEED = 12345  # nnU-Net's own, for its folds
@@ -44,9 +44,7 @@ def prepare(study: Study, *, replan: bool = False) -> None:
     check(study, replan=replan)
     for dataset in study.datasets:
         lock = preprocessed(dataset) / ".study.lock"
-        if is_held(lock):
-            print(f"another study prepares {dataset}: waiting for it", flush=True)
-        with holding(lock):
+        with holding(lock, f"preparation of {dataset}"):
             for title, command in plan_commands(study, dataset, replan=replan):
                 run_command(study, title, command)
             check(study)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,12 @@ class TestPlans:
         expected = budget("CAggNetTrainer", **TEN_GB, match=NAME, by="parameters")
         assert made["configurations"]["2d"][BUDGET] == expected
         assert describe_budget(expected) == f"as many parameters as {NAME}, 10 GB, CAggNetTrainer"
+
+    def test_without_processes_that_augment(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As training on a CPU may have it: nnU-Net's planner took as many threads, none."""
+        monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+        assert main(["plan", "-d", "801", "-tr", "PlainConvUNetTrainer", "-c", "2d"]) == 0
+        assert os.environ["nnUNet_n_proc_DA"] == "0"
 
     def test_several_processes(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("nnunet_archs.scripts.plan.default_num_processes", 2)

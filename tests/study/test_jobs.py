@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -16,12 +19,13 @@ import torch
 from planning import HIPPOCAMPUS, set_folders
 from studies import finish, make_cascade, make_study
 
+from nnunet_archs.study import locks
 from nnunet_archs.study.jobs import Job, jobs_of, seconds_left
-from nnunet_archs.study.locks import is_held
+from nnunet_archs.study.locks import acquire, holding, is_held
 from nnunet_archs.study.train import BUSY, set_aside_broken
 
 HOLD = "import sys; from pathlib import Path; from nnunet_archs.study.locks import acquire"
-HOLD += "; assert acquire(Path(sys.argv[1])); print('held', flush=True); input()"
+HOLD += "; lock = acquire(Path(sys.argv[1])); assert lock; print('held', flush=True); input()"
 
 
 @pytest.fixture
@@ -31,9 +35,9 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
 
 @contextmanager
-def held(lock: Path) -> Iterator[subprocess.Popen[bytes]]:
+def held(lock: Path, program: str = HOLD) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that holds a lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", program, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
     try:
@@ -115,10 +119,74 @@ def test_a_lock_is_free_when_its_process_was_killed(tmp_path: Path) -> None:
         assert is_held(lock)
         command = [sys.executable, "-m", "nnunet_archs.study.train", "fold_0", str(lock), "--", "4", "2d", "0"]
         other = subprocess.run(command, capture_output=True, text=True)
-        assert (other.returncode, other.stderr) == (BUSY, f"another process holds {lock}\n")
+        assert other.returncode == BUSY
+        who = rf"waits for {lock}, held by process {process.pid} on {platform.node()} since \d{{4}}-.*T.*\n"
+        assert re.fullmatch(who, other.stderr)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not is_held(lock)
+
+
+FORK = "; import multiprocessing, time; p = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))"
+FORK += "; p.start(); print(p.pid, flush=True); p.join()"
+
+
+def test_a_lock_is_not_kept_by_a_worker_that_outlives_its_training(tmp_path: Path) -> None:
+    lock = tmp_path / "fold_0.lock"
+    with held(lock, HOLD.removesuffix("; input()") + FORK) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        assert is_held(lock)
+        process.kill()
+        process.wait()
+        os.kill(worker, 0)  # it is there still
+        try:
+            assert not is_held(lock)
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_whoever_looks_at_a_lock_neither_makes_nor_keeps_it(tmp_path: Path) -> None:
+    lock = tmp_path / "fold_0.lock"
+    assert not is_held(lock)
+    assert list(tmp_path.iterdir()) == []
+    mine = acquire(lock)
+    assert mine is not None
+    assert is_held(lock)
+    mine.release()
+    assert not is_held(lock)
+    assert acquire(lock) is not None
+
+
+def test_a_study_says_for_whom_it_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "study.lock"
+    monkeypatch.setattr(locks, "ACQUIRE_SECONDS", 0)
+    said: list[str] = []
+
+    def release(*words: str, **_: object) -> None:
+        said.extend(words)
+        process.kill()
+        process.wait()
+
+    monkeypatch.setattr("builtins.print", release)
+    with held(lock) as process, holding(lock, "preparation of Dataset801_Hippocampus"):
+        pass
+    monkeypatch.undo()
+    (line,) = said
+    assert line.startswith(f"preparation of Dataset801_Hippocampus waits for {lock}, held by process {process.pid} on ")
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with files in place of locks: those of a killed holder would stay."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(ValueError, match=r"fold_0\.lock cannot be locked .*move it to a file system with locks"):
+        acquire(tmp_path / "fold_0.lock")
 
 
 def test_what_is_left(jobs: list[Job]) -> None:

@@ -14,6 +14,8 @@ from nnunet_archs.study.jobs import jobs_of
 from nnunet_archs.study.preparation import check, plan_commands, prepare, shown
 from nnunet_archs.study.runner import run_jobs, status_table
 
+PIPED_WIDTH = 1000
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A subcommand for each step."""
@@ -64,7 +66,10 @@ def show_status(args: argparse.Namespace, study: Study) -> int:
     """Print the table of all trainings."""
     jobs = jobs_of(study)
     at_once = sum(job.state() == "running" for job in jobs)
-    Console().print(status_table(study, jobs, max(1, at_once)))
+    terminal = Console()
+    # what is piped is read by whoever needs the names
+    console = terminal if terminal.is_terminal else Console(width=PIPED_WIDTH)
+    console.print(status_table(study, jobs, max(1, at_once)))
     for job in jobs:
         if job.state() == "failed":
             print(f"failed: {job.title}: {last_line(job.failure)} (log: {job.log})")

@@ -81,6 +81,14 @@ def describe(lock: Path) -> str:
         return f"{lock}, held by an unknown process"
 
 
+def held_since(lock: Path) -> float | None:
+    """When a lock was taken last; None where this is not known."""
+    try:
+        return datetime.fromisoformat(json.loads(_holder(lock).read_text(encoding="utf-8"))["since"]).timestamp()
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _holder(lock: Path) -> Path:
     """Where it is written who held a lock last: not in the lock's own file, which filelock empties."""
     return lock.with_name(f"{lock.name}.holder")

@@ -153,7 +153,7 @@ def status_table(study: Study, jobs: Sequence[Job], at_once: int) -> Table:
     table = Table(caption=f"{done} of {len(jobs)} finished{estimate(jobs, at_once, states)}")
     several = len(study.datasets) > 1
     for title in (*(["dataset"] if several else []), "configuration", "network", *map(str, study.folds)):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")  # a name that is cut is no name
     rows: dict[object, list[Job]] = {}
     for job in jobs:
         rows.setdefault(kind_of(job), []).append(job)

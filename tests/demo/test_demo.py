@@ -1,6 +1,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -130,9 +131,40 @@ def test_training_goes_on_from_the_newest_checkpoint(tmp_path):
     assert pipeline.train_step(run).is_done()
 
 
+def test_five_labelled_cases_are_enough(tmp_path, monkeypatch, capsys):
+    """None can be held out: what nnU-Net's own validation predicted is shown."""
+    write_phantom(tmp_path / "data")
+    for part in ("images", "labels"):
+        shutil.rmtree(tmp_path / "data" / f"{part}Ts")
+        for file in sorted((tmp_path / "data" / f"{part}Tr").iterdir())[5:]:
+            file.unlink()
+    headings = []
+
+    def run_step(step, environment):
+        headings.append(step.heading.split()[0])
+        if headings[-1] == "Train":
+            fold = step.products[0].parent
+            truth = sorted((tmp_path / "out").glob("nnUNet_raw/*/labelsTr/*"))[0]
+            (fold / "validation").mkdir(parents=True)
+            shutil.copy(truth, fold / "validation")
+            case = {"reference_file": str(truth), "metrics": {"1": {"Dice": 0.9}, "2": {"Dice": 0.7}}}
+            summary = {"metric_per_case": [case], "foreground_mean": {"Dice": 0.8}}
+            (fold / "validation" / "summary.json").write_text(json.dumps(summary))
+
+    monkeypatch.setattr(pipeline, "run_step", run_step)
+    monkeypatch.setattr(pipeline, "write_plans", lambda run: None)
+    command = ["demo", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(command) == 0
+    assert headings == ["Plan", "Train"]
+    assert "Dice of the cases that nnU-Net validated on (none were held out)" in capsys.readouterr().out
+    assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 2
+
+
 def test_runs_do_not_share_folders(tmp_path):
     runs = [make_run(tmp_path, **{key: "x"}) for key in ("trainer", "configuration", "fold")]
     runs += [make_run(tmp_path), make_run(tmp_path, device="cuda")]
+    (runs[0].raw / "labelsTs").mkdir(parents=True)
+    (runs[0].raw / "labelsTs" / "case.nii.gz").touch()
     for path in ("results", "predictions", "name"):
         assert len({getattr(run, path) for run in runs}) == len(runs)
 

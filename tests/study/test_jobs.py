@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import platform
 import re
@@ -20,7 +21,7 @@ from planning import HIPPOCAMPUS, set_folders
 from studies import finish, make_cascade, make_study
 
 from nnunet_archs.study import locks
-from nnunet_archs.study.jobs import Job, jobs_of, seconds_left
+from nnunet_archs.study.jobs import Job, begun, jobs_of, seconds_left
 from nnunet_archs.study.locks import acquire, holding, is_held
 from nnunet_archs.study.train import BUSY, set_aside_broken
 
@@ -201,7 +202,25 @@ def test_what_is_left(jobs: list[Job]) -> None:
         assert job.seconds() == seconds
     states = {job: job.state() for job in jobs}
     # fold 1 of both takes as long again, and four of 3d_fullres what is known on average
-    assert seconds_left(jobs, states, 2) == (100 + 300 + 4 * 200) / 2
+    assert seconds_left(jobs, states, 1) == 100 + 300 + 4 * 200
+    assert seconds_left(jobs, states, 2) == 100 + 3 * 200
+    assert seconds_left(jobs, states, 20) == 300
+
+
+def test_start_up_and_validation_of_a_fold_are_counted(jobs: list[Job]) -> None:
+    job = jobs[0]
+    finish(job)
+    start = datetime(2026, 1, 31, 12).timestamp()
+    for hour, seconds in ((10, 5), (12, 40)):
+        log = job.folder / f"training_log_2026_1_31_{hour}_00_00.txt"
+        log.touch()
+        os.utime(log, (start, begun(log) + seconds))
+    os.utime(job.folder / "validation" / "summary.json", (start, start + 100))
+    assert job.seconds() == 5 + 100
+    holder = job.lock.with_name("fold_0.lock.holder")
+    for since, seconds in ((start - 30, 5 + 30 + 100), (start - 9000, 5 + 100)):  # the second: of a try long ago
+        holder.write_text(json.dumps({"host": "a", "pid": 1, "since": datetime.fromtimestamp(since).isoformat()}))
+        assert job.seconds() == seconds
 
 
 def test_a_cascade_needs_all_folds_of_its_first_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from planning import set_folders
+from rich.console import Console
 from studies import STUDY, finish, make_cascade, make_study, write_plans
 
+from nnunet_archs.scripts.main import main
 from nnunet_archs.study import executors, runner
 from nnunet_archs.study.definition import Study
 from nnunet_archs.study.executors import ClusterExecutor, LocalExecutor, gpu_names
@@ -183,6 +186,22 @@ def test_a_place_for_each_training(study: Study, tmp_path: Path, monkeypatch: py
     held.clear()
     assert executor.start(jobs[3]) is not None
     assert [place for place, _ in begun] == [str(lock) for lock in (first, third, first, second)]
+
+
+def test_the_status_has_whole_names(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a name of the reports that is longer than what eighty columns leave beside five folds"
+    text = STUDY.replace("CAggNetTrainer]", f"{{trainer: CAggNetTrainer, name: {name}}}]")
+    long = make_study(tmp_path, text)
+    assert main(["study", "status", str(long.file)]) == 0
+    assert name in capsys.readouterr().out
+    screen = io.StringIO()
+    table = runner.status_table(long, jobs_of(long), 1)
+    Console(width=40, file=screen, force_terminal=True, color_system=None).print(table)
+    columns = zip(*(line.split("│") for line in screen.getvalue().splitlines() if "│" in line), strict=True)
+    assert any(name.replace(" ", "") in "".join(column).replace(" ", "") for column in columns)
 
 
 class Full(Instant):

@@ -146,9 +146,7 @@ def _hold_out(data: RawData, folder: Path) -> RawData:
         )
     n_training = len(data.training)
     if n_training < N_FOLDS:
-        raise ValueError(
-            f"{folder} has {n_cases} cases to train on: nnU-Net's {N_FOLDS} folds need {N_FOLDS}; add cases"
-        )
+        raise ValueError(f"{folder} has {n_cases} cases to train on; nnU-Net's {N_FOLDS} folds need as many: add cases")
     if not data.test:
         data = replace(data, notes=(*data.notes, f"of {n_cases} labelled cases none can be held out for testing"))
     return data

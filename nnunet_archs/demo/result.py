@@ -61,7 +61,7 @@ def mean_dice(dice: CaseDice) -> float:
 
 
 def draw_extremes(run: Run, cases: Mapping[str, CaseDice], dataset_json: Mapping[str, Any]) -> dict[str, Path]:
-    """Draw the worst and the best of the predicted cases, by mean foreground Dice (cases without any count as worst)."""
+    """Draw the worst and the best of the predicted cases, by mean foreground Dice (a case without any is worst)."""
     ranked = sorted(cases, key=lambda case: np.nan_to_num(mean_dice(cases[case]), nan=-1.0))
     ending, folder = dataset_json["file_ending"], run.output / "overlays"
     images, labels = (run.raw / f"{what}{'Ts' if run.is_held_out else 'Tr'}" for what in ("images", "labels"))

@@ -190,7 +190,7 @@ def spoil_pairs(folder, what):
         ("NaN", r"case1.*NaN"),
         ("channels", r"case1.*2 channels.*needs 1"),
         ("no foreground", r"nothing but 0"),
-        ("four cases", r"4 cases to train on.*folds need 5"),
+        ("four cases", r"4 cases to train on.*5 folds need as many"),
         ("empty", r"images is empty"),
     ],
 )

@@ -148,7 +148,7 @@ def test_five_labelled_cases_are_enough(tmp_path, monkeypatch, capsys):
             (fold / "validation").mkdir(parents=True)
             shutil.copy(truth, fold / "validation")
             case = {"reference_file": str(truth), "metrics": {"1": {"Dice": 0.9}, "2": {"Dice": 0.7}}}
-            summary = {"metric_per_case": [case], "foreground_mean": {"Dice": 0.8}}
+            summary = {"metric_per_case": [case], "mean": {}, "foreground_mean": {"Dice": 0.8}}
             (fold / "validation" / "summary.json").write_text(json.dumps(summary))
 
     monkeypatch.setattr(pipeline, "run_step", run_step)

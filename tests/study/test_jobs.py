@@ -197,8 +197,9 @@ def test_what_is_left(jobs: list[Job]) -> None:
         finish(job)
         log = job.folder / "training_log_2026_01_31_12_00_00.txt"
         log.touch()
-        begun = datetime(2026, 1, 31, 12).timestamp()
-        os.utime(log, (begun, begun + seconds))
+        start = datetime(2026, 1, 31, 12).timestamp()
+        for file in (log, job.folder / "validation" / "summary.json"):
+            os.utime(file, (start, start + seconds))
         assert job.seconds() == seconds
     states = {job: job.state() for job in jobs}
     # fold 1 of both takes as long again, and four of 3d_fullres what is known on average

@@ -278,7 +278,7 @@ def test_what_is_queued_is_not_queued_again(study: Study, tmp_path: Path, monkey
     assert runs[0] is not None
     assert runs[0].exit_code() == 0
     first.note(jobs[1]).write_text("none")
-    with pytest.raises(ValueError, match="queued cannot be read .* remove it"):
+    with pytest.raises(ValueError, match=r"queued cannot be read .* remove it"):
         begin().start(jobs[1])
     # what has ended without a trained network is queued again
     assert begin().start(jobs[0]) is not None

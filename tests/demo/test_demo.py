@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,26 @@ def test_failed_step_says_what_failed_and_where_to_look(tmp_path, code):
         run_step(step, os.environ)
     assert str(step.log) in str(error.value)
     assert not step.is_done()
+
+
+def test_progress_a_case(tmp_path, capsys, monkeypatch):
+    """It had said nothing for as long as it predicted."""
+    monkeypatch.setattr("nnunet_archs.nnunet.steps.POLL_SECONDS", 0.05)
+    products = [tmp_path / f"{case}{ending}" for case in ("a", "b.1", "c") for ending in (".nii.gz", ".npz")]
+    for file in products[:2]:
+        file.touch()  # by a run before
+    code = "import pathlib, sys; [pathlib.Path(name).touch() for name in sys.argv[1:]]"
+    step = make_step(tmp_path, code, products=products)
+    run_step(replace(step, command=[*step.command, *map(str, products[2:])]), os.environ)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition(",")[0] for line in lines if " of 3: " in line] == ["  2 of 3: b.1", "  3 of 3: c"]
+
+
+def test_what_writes_no_cases_has_no_progress_of_them(tmp_path):
+    run = make_run(tmp_path)
+    (run.raw / "labelsTs").mkdir(parents=True)
+    assert pipeline.train_step(run).cases() == {}
+    assert pipeline.plan_step(run).cases() == {}
 
 
 # --- the report

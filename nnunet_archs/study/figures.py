@@ -194,7 +194,7 @@ def curve(axes: Axes, folds: Sequence[Sequence[float]], look: Look, *, label: st
     """A line a fold, and their mean, which ends in the network's marker."""
     for values in folds:
         axes.plot(range(1, len(values) + 1), values, style, color=look.colour, linewidth=0.6, alpha=0.4)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     mean = mean_curve(folds)
     (line,) = axes.plot(range(1, len(mean) + 1), mean, style, color=look.colour, linewidth=2.2, label=label)
     line.set(marker=look.marker, markevery=[-1])

@@ -77,8 +77,8 @@ def draw_overlay(
     axis = int(np.argmax(spacing))
     first = next((labels for labels in (reference, *predictions.values()) if (labels > 0).any()), reference)
     position = fullest_slice(first, axis)
-    titles = [f"reference, slice {position + 1} of {reference.shape[axis]}"]
-    titles += [f"{name}{told(labels, (dice or {}).get(name))}" for name, labels in predictions.items()]
+    titles = [["reference", f"slice {position + 1} of {reference.shape[axis]}"]]
+    titles += [[name, *told(labels, (dice or {}).get(name))] for name, labels in predictions.items()]
     image, reference, *flat = (np.take(array, position, axis) for array in (image, reference, *predictions.values()))
     low, high = window(image, reference)
     box = surroundings(np.asarray(np.any([reference, *flat], axis=0)))
@@ -91,7 +91,9 @@ def draw_overlay(
     panels = figure.subplots(1, 1 + len(flat), squeeze=False)[0]
     for axes, title in zip(panels, titles, strict=True):
         axes.imshow(image[box], cmap="gray", vmin=low, vmax=high, aspect=height / width)
-        axes.set_title(textwrap.fill(title, 24), fontsize=9, color="white", parse_math=False)
+        axes.set_title(
+            "\n".join(textwrap.fill(line, 24) for line in title), fontsize=9, color="white", parse_math=False
+        )
         axes.set_axis_off()
     outline(panels[0], reference[box], colours)
     for axes, labels in zip(panels[1:], flat, strict=True):
@@ -100,13 +102,13 @@ def draw_overlay(
     add_legend(figure, {label_names[value]: colour for value, colour in colours.items()})
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight")  # a title of several lines is not cut
-    return file.getvalue(), "; ".join(titles)
+    return file.getvalue(), "; ".join(", ".join(title) for title in titles)
 
 
-def told(labels: Labels, dice: float | None) -> str:
-    """What stands behind a network's name: its Dice, and whether it found nothing in any slice."""
-    score = "" if dice is None else f", Dice {number(dice)}"
-    return score if (labels > 0).any() else f"{score}, no foreground predicted"
+def told(labels: Labels, dice: float | None) -> list[str]:
+    """What stands below a network's name: its Dice, and whether it found nothing in any slice."""
+    score = [] if dice is None else [f"Dice {number(dice)}"]
+    return score if (labels > 0).any() else [*score, "no foreground predicted"]
 
 
 def outline(axes: Axes, labels: Labels, colours: Mapping[int, str], style: str = "-") -> None:

@@ -39,7 +39,7 @@ def unlike(study: Study, dataset: str, names: Mapping[str, str | None]) -> dict[
 def sizes(study: Study, plans: dict[str, Any]) -> set[Size | None]:
     """For which memory and width the study's configurations were planned; None where the plans do not say."""
     budgets = [budget_of(plans, name) for name in study.configurations if name in plans["configurations"]]
-    return {made and (made["gpu_memory"], made["base_width"]) for made in budgets}
+    return {(made["gpu_memory"], made["base_width"]) if made else None for made in budgets}
 
 
 def matches(study: Study, dataset: str, plans: dict[str, Any], given: str, asked: Size) -> bool:

@@ -24,7 +24,7 @@ from .wording import interval, listed, number
 
 INK, PAPER = "#0a0b0c", "#fdfcfb"  # in the SVG, the colours of the page's text and paper take their place
 # a dot keeps all of its colour, for on dark paper little is left of half of it; an edge parts it from its neighbours
-DOT = {"ms": 4.5, "mec": PAPER, "mew": 0.5}
+DOT: dict[str, Any] = {"ms": 4.5, "mec": PAPER, "mew": 0.5}
 # legible on light and dark paper (a contrast of 3 or more); when they begin again, markers are others
 PALETTE = ("#1f6fb5", "#d2600a", "#0f9070", "#c4589c", "#8f7fe6", "#8f7a14", "#808080")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")

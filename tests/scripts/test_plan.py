@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planning import HIPPOCAMPUS, set_folders, write_datasets
+from nnunetv2.experiment_planning.plans_for_pretraining.move_plans_between_datasets import move_plans_between_datasets
+from planning import CT, HIPPOCAMPUS, set_folders, write_datasets
 
-from nnunet_archs.nnunet.plans import BUDGET, budget, describe_budget
+from nnunet_archs.nnunet.plans import BUDGET, budget, check_data, describe_budget
 from nnunet_archs.scripts.main import main
 
 SMALL = ["-d", "801", "-tr", "ClassicalUNetTrainer"]
@@ -131,6 +132,27 @@ class TestPlans:
         expected = budget("CAggNetTrainer", **TEN_GB, match=NAME, by="parameters")
         assert made["configurations"]["2d"][BUDGET] == expected
         assert describe_budget(expected) == f"as many parameters as {NAME}, 10 GB, CAggNetTrainer"
+
+    def test_plans_that_nnunet_moves_to_another_data_set(self, folder: Path) -> None:
+        main(["plan", *SMALL, "-c", "2d"])
+        plans = load(folder, NAME)
+        plans["configurations"]["2d"]["data_identifier"] = "nnUNetPlans_2d"
+        (folder / f"{NAME}.json").write_text(json.dumps(plans))
+        there = folder.with_name(CT)
+        stock = plans | {"plans_name": "nnUNetPlans", "dataset_name": CT}
+        stock["configurations"] = {"2d": plans["configurations"]["2d"] | {"spacing": [0.8, 0.8]}}
+        (there / "nnUNetPlans.json").write_text(json.dumps(stock))
+        move_plans_between_datasets(801, 802, NAME)
+        with pytest.raises(
+            ValueError, match=r"names the data nnUNetPlans_2d, which nnUNetPlans preprocesses otherwise"
+        ):
+            check_data(load(there, NAME), "2d")
+        # as the documentation has it
+        move_plans_between_datasets(801, 802, NAME, "From801Plans")
+        moved = load(there, "From801Plans")
+        assert moved["configurations"]["2d"]["data_identifier"] == "From801Plans_nnUNetPlans_2d"
+        assert moved["configurations"]["2d"][BUDGET] == plans["configurations"]["2d"][BUDGET]
+        check_data(moved, "2d")
 
     def test_without_processes_that_augment(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """As training on a CPU may have it: nnU-Net's planner took as many threads, none."""

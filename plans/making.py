@@ -26,7 +26,7 @@ from tqdm import tqdm
 from nnunet_archs.measure.memory import GIB
 from nnunet_archs.networks.parts.contract import check_choice
 from nnunet_archs.nnunet.datasets import check_folders, dataset_id, dataset_name
-from nnunet_archs.nnunet.plans import not_preprocessed, plans_file, share_data, write_plans
+from nnunet_archs.nnunet.plans import DEFAULT_MEMORY, not_preprocessed, plans_file, share_data, write_plans
 from nnunet_archs.tables import markdown_table
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.names import plans_name
@@ -37,7 +37,6 @@ from .planner import CONFIGURATIONS, Limits, planner_class
 
 Row: TypeAlias = tuple[str, ...]
 
-DEFAULT_MEMORY = 8.0  # nnU-Net's
 FINGERPRINT = "dataset_fingerprint.json"
 
 

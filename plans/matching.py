@@ -12,6 +12,7 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_archs.nnunet.plans import BUDGET, budget
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.registry import paper_trainers
@@ -39,8 +40,11 @@ def match(
             )
         if "architecture" in own:
             planned = deepcopy(PlansManager(plans).get_configuration(name).configuration)
-            budget = cost(trainer_of(planned), ConfigurationManager(planned))
-            own["architecture"] = widest(trainer, planned, budget, cost, f"{plans['plans_name']}/{name}")
+            most = cost(trainer_of(planned), ConfigurationManager(planned))
+            own["architecture"] = widest(trainer, planned, most, cost, f"{plans['plans_name']}/{name}")
+            given = planned.get(BUDGET) or {"gpu_memory": None, "base_width": None}
+            sizes = {key: given[key] for key in ("gpu_memory", "base_width")}
+            own[BUDGET] = budget(trainer.__name__, **sizes, match=plans["plans_name"], by=by)
     return matched
 
 

@@ -8,6 +8,7 @@ own two networks keep nnU-Net's references, so that they get nnU-Net's own plans
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from io import StringIO
 from math import ceil, prod
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
@@ -28,6 +30,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from typing_extensions import override
 
 from nnunet_archs.measure.memory import GIB, TrainingMemory
+from nnunet_archs.nnunet.commands import for_planning
+from nnunet_archs.nnunet.plans import BUDGET, budget
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.nnunet import BaselineTrainer, ResidualEncoderUNetTrainer
@@ -84,6 +88,7 @@ class NetworkPlanner(ExperimentPlanner):
             warnings.simplefilter("ignore", UserWarning)
             super().__init__(dataset, gpu_memory)
         self.trainer = trainer
+        self.gpu_memory = gpu_memory
         self.base_width = base_width
         self.wanted = [name for wanted in configurations for name in CONFIGURATIONS[wanted]]
         self.usable = max(1, gpu_memory * GIB * (1 - RESERVED_SHARE) - RESERVE)
@@ -102,7 +107,7 @@ class NetworkPlanner(ExperimentPlanner):
         Raises:
             ValueError: if even the smallest patch does not fit.
         """
-        with redirect_stdout(StringIO()):
+        with redirect_stdout(StringIO()), patch.dict(os.environ, for_planning()):
             plans: dict[str, Any] = self.plan_experiment()
         return plans
 
@@ -213,6 +218,7 @@ class NetworkPlanner(ExperimentPlanner):
                 cap = round(self._voxels[name] * self.max_dataset_covered / prod(planned["patch_size"]))
                 planned["batch_size"] = self.batch_size(planned, max(cap, MIN_BATCH_SIZE))
                 self.limits[name] = self.what_limits(name, planned, cap)
+                planned[BUDGET] = budget(self.trainer.__name__, gpu_memory=self.gpu_memory, base_width=self.base_width)
         for planned in plans["configurations"].values():
             if "inherits_from" in planned:  # the cascade, whose input has a channel more for every label
                 whole = {**plans["configurations"][planned["inherits_from"]], **planned}

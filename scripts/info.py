@@ -66,6 +66,7 @@ def trainer_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     patch, spacing = ("x".join(map(str, facts[key])) for key in ("patch_size", "spacing"))
     plan = f"patch {patch}, batch {facts['batch_size']}, spacing {spacing} mm"
     yield "plans", f"{facts['plans']}, {facts['configuration']}: {plan}"
+    yield "planned for", facts["planned_for"]
     yield "network", facts["network"]
 
 

@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         subparser.set_defaults(step=name)
         if name == "run":
             subparser.add_argument("--dry-run", action="store_true", help="print the commands, run none")
+            subparser.add_argument(
+                "--replan", action="store_true", help="make plans again that were made for another budget"
+            )
 
 
 def run(args: argparse.Namespace) -> int:

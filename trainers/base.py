@@ -23,6 +23,7 @@ from nnunet_archs.networks import SegmentationNetwork, Topology
 from nnunet_archs.networks.parts.contract import Supervision
 from nnunet_archs.networks.parts.topology import PLANNED
 from nnunet_archs.nnunet.datasets import check_folders
+from nnunet_archs.nnunet.plans import check_data
 
 from .memory import LossSetting, describe_memory, expected_memory, supervision_scales
 from .options import Option
@@ -58,9 +59,10 @@ class PaperTrainer(nnUNetTrainer):
     ) -> None:
         # nnU-Net's constructor makes folders and files: what cannot be trained has to end before it
         try:
-            check_folders("nnUNet_results")
+            check_folders("nnUNet_preprocessed", "nnUNet_results")
             self.check_fold(plans, configuration, fold)
             self.branch_stages = self.check_plans(plans, configuration, dataset_json)
+            check_data(plans, configuration)
         except ValueError as error:
             end_command(error)
         super().__init__(plans, configuration, fold, dataset_json, device)

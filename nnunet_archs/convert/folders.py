@@ -133,10 +133,10 @@ def _inspect_pairs(folder: Path) -> RawData:
 
 
 def _hold_out(data: RawData, folder: Path) -> RawData:
-    """Return `data` with test cases: where there are none, a seeded fifth of the training cases."""
+    """Return `data` with test cases: where there are none, a seeded fifth of the training cases that can be spared."""
     n_cases = len(data.training)
-    if not data.test:
-        n_test = max(1, n_cases // TEST_SHARE)
+    if not data.test and n_cases > N_FOLDS:
+        n_test = min(n_cases // TEST_SHARE, n_cases - N_FOLDS)
         held_out = set(np.random.default_rng(SEED).permutation(n_cases)[:n_test].tolist())
         data = replace(
             data,
@@ -146,8 +146,9 @@ def _hold_out(data: RawData, folder: Path) -> RawData:
         )
     n_training = len(data.training)
     if n_training < N_FOLDS:
-        counts = f"{folder} has {n_cases} labelled cases, {n_training} of them to train on"
-        raise ValueError(f"{counts}: nnU-Net's {N_FOLDS} folds need {N_FOLDS}; add cases")
+        raise ValueError(f"{folder} has {n_cases} cases to train on; nnU-Net's {N_FOLDS} folds need as many: add cases")
+    if not data.test:
+        data = replace(data, notes=(*data.notes, f"of {n_cases} labelled cases none can be held out for testing"))
     return data
 
 

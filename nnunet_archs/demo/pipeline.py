@@ -53,8 +53,15 @@ class Run:
         return self.output.joinpath("nnUNet_results", *self.parts)
 
     @property
+    def is_held_out(self) -> bool:
+        """Return whether there are cases to test on; too few labelled cases are all trained on."""
+        return any((self.raw / "labelsTs").iterdir())
+
+    @property
     def predictions(self) -> Path:
-        """Return the folder of the predictions of the held-out cases."""
+        """Return the folder of the predictions of the held-out cases, or where there are none of the fold's own."""
+        if not self.is_held_out:
+            return self.results / "validation"
         return self.output.joinpath("predictions", *self.parts)
 
     @property
@@ -85,8 +92,9 @@ def run_steps(run: Run) -> dict[str, float | None]:
     seconds = {"plan and preprocess": run_step(plan_step(run), environment)}
     write_plans(run)
     seconds["train"] = run_step(train_step(run), {**environment, **for_training(run.device)})
-    seconds["predict"] = run_step(predict_step(run), environment)
-    seconds["evaluate"] = run_step(evaluate_step(run), environment)
+    if run.is_held_out:
+        seconds["predict"] = run_step(predict_step(run), environment)
+        seconds["evaluate"] = run_step(evaluate_step(run), environment)
     return seconds
 
 

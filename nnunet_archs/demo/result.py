@@ -28,14 +28,15 @@ def report(run: Run, seconds: Mapping[str, float | None]) -> None:
         }
         for case in summary["metric_per_case"]
     }
-    print(f"\nDice of the held-out cases: {run.trainer}, {run.configuration}, fold {run.fold}\n")
+    which = "held-out cases" if run.is_held_out else "cases that nnU-Net validated on (none were held out)"
+    print(f"\nDice of the {which}: {run.trainer}, {run.configuration}, fold {run.fold}\n")
     print(format_dice(cases, dataset_json["labels"]))
     print(f"\nmean foreground Dice {summary['foreground_mean']['Dice']:.3f}\n")
     for step, duration in seconds.items():
         print(f"  {step:<20}{'was there' if duration is None else f'{duration:7.0f} s'}")
     print(f"  {'together':<20}{sum(filter(None, seconds.values())):7.0f} s\n")
-    for which, overlay in draw_extremes(run, cases, dataset_json).items():
-        print(f"overlay of the {which} case: {overlay}")
+    for extreme, overlay in draw_extremes(run, cases, dataset_json).items():
+        print(f"overlay of the {extreme} case: {overlay}")
     print(f"nnU-Net's progress plot: {run.results / 'progress.png'}")
 
 
@@ -60,17 +61,19 @@ def mean_dice(dice: CaseDice) -> float:
 
 
 def draw_extremes(run: Run, cases: Mapping[str, CaseDice], dataset_json: Mapping[str, Any]) -> dict[str, Path]:
-    """Draw the worst and the best held-out case, by mean foreground Dice (cases without any count as worst)."""
+    """Draw the worst and the best of the predicted cases, by mean foreground Dice (a case without any is worst)."""
     ranked = sorted(cases, key=lambda case: np.nan_to_num(mean_dice(cases[case]), nan=-1.0))
     ending, folder = dataset_json["file_ending"], run.output / "overlays"
-    reader = reader_for(dataset_json, run.raw / "imagesTs" / f"{ranked[0]}_0000{ending}")
+    images, labels = (run.raw / f"{what}{'Ts' if run.is_held_out else 'Tr'}" for what in ("images", "labels"))
+    reader = reader_for(dataset_json, images / f"{ranked[0]}_0000{ending}")
     folder.mkdir(exist_ok=True)
     drawn = {}
     for which, case in (("worst", ranked[0]), ("best", ranked[-1])):
-        image, truth = run.raw / "imagesTs" / f"{case}_0000{ending}", run.raw / "labelsTs" / f"{case}{ending}"
+        image, truth = images / f"{case}_0000{ending}", labels / f"{case}{ending}"
         prediction = {f"{which}: {case}, Dice {_format(mean_dice(cases[case]))}": run.predictions / f"{case}{ending}"}
         drawn[which] = folder / f"{run.name}_{which}.png"
-        drawn[which].write_bytes(draw_files(reader, [image], truth, prediction, dataset_json["labels"]))
+        png, _ = draw_files(reader, [image], truth, prediction, dataset_json["labels"])
+        drawn[which].write_bytes(png)
     return drawn
 
 

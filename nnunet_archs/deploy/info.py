@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nnunet_archs.measure.counts import IN_PLACE
 from nnunet_archs.measure.memory import FLOAT, LiveStorages
 from nnunet_archs.nnunet.find import find_trainer
+from nnunet_archs.nnunet.plans import BUDGET, describe_budget
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.names import find_option
 
@@ -135,6 +136,7 @@ def trainer_facts(model: TrainedModel, problems: list[str]) -> dict[str, Any]:
         "patch_size": list(plan.patch_size),
         "batch_size": plan.batch_size,
         "spacing": list(plan.spacing),
+        "planned_for": describe_budget(plan.configuration.get(BUDGET)),
         "mirroring_axes": list(model.mirroring_axes),
     }
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from nnunet_archs.discovery import discovery_folder
 
 SEARCH = "nnUNet_extTrainer"
+AUGMENTERS = "nnUNet_n_proc_DA"  # nnU-Net's planning takes as many threads
 PATIENCE = 20.0  # seconds that a command has to end
 
 
@@ -47,6 +48,7 @@ def variables(device: str) -> dict[str, str]:
     # ours first, once
     found = dict.fromkeys([discovery_folder(), *searched])
     environment = {**os.environ, SEARCH: os.pathsep.join(found), "PYTHONUNBUFFERED": "1"}
+    environment |= for_planning()
     if device == "cpu":
         environment.setdefault("nnUNet_def_n_proc", "1")  # a worker process of nnU-Net's takes 0.9 GB
         # Threads that spin while they wait make training several times slower where others use the cores too.
@@ -54,9 +56,14 @@ def variables(device: str) -> dict[str, str]:
     return environment
 
 
+def for_planning() -> dict[str, str]:
+    """What the user's 0 becomes for all but training, for which it is meant: nnU-Net's planning would fail with it."""
+    return {AUGMENTERS: "1"} if os.environ.get(AUGMENTERS) == "0" else {}
+
+
 def for_training(device: str) -> dict[str, str]:
-    """Variables for training alone: on a CPU it augments in its own process. Planning fails with that."""
-    return {"nnUNet_n_proc_DA": "0"} if device == "cpu" else {}
+    """Variables for training alone: on a CPU, or where the user has it so, it augments in its own process."""
+    return {AUGMENTERS: "0"} if device == "cpu" or os.environ.get(AUGMENTERS) == "0" else {}
 
 
 def going_on(fold: Path) -> tuple[str, ...]:

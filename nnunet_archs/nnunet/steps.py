@@ -36,6 +36,13 @@ class Step:
         newest_input = max((path.stat().st_mtime for path in self.inputs), default=0.0)
         return all(path.stat().st_mtime >= newest_input for path in products)
 
+    def cases(self) -> dict[str, list[Path]]:
+        """The products of each case, where it writes a folder of cases; nothing where it writes something else."""
+        by_case: dict[str, list[Path]] = {}
+        for path in self.products:
+            by_case.setdefault(Path(path.name.removesuffix(".gz")).stem, []).append(path)
+        return by_case if len(by_case) > 1 and len({path.parent for path in self.products}) == 1 else {}
+
 
 def run_step(step: Step, environment: Mapping[str, str]) -> float | None:
     """Run a step that is not done; return the seconds it took, or None where it was done. Raises StepError."""
@@ -61,12 +68,16 @@ def _run(step: Step, environment: Mapping[str, str], log: int, started: float) -
     process = subprocess.Popen(
         step.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=dict(environment)
     )
+    progress = _Progress(step, started)
     try:
         while True:
             try:
-                return process.wait(timeout=POLL_SECONDS)
+                code = process.wait(timeout=POLL_SECONDS)
+                progress.say_new_cases()
+                return code
             except subprocess.TimeoutExpired:
-                _show_progress(step.log, time.monotonic() - started)
+                progress.say_new_cases()
+                progress.show()
     finally:
         _clear_progress()
         if process.poll() is None:  # we were interrupted: leave no training running on its own
@@ -74,11 +85,35 @@ def _run(step: Step, environment: Mapping[str, str], log: int, started: float) -
             process.wait()
 
 
-def _show_progress(log: Path, seconds: float) -> None:
-    """Show the time and the log's last line in one line of the terminal."""
-    if sys.stdout.isatty():
-        text = f"  {seconds:4.0f} s  {' '.join(_last_lines(log, 1))}"
-        print(f"\r\033[K{text[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+class _Progress:
+    """How far a step is: a line for every case, and on a terminal one that stays up to date."""
+
+    def __init__(self, step: Step, started: float) -> None:
+        self.log, self.started, self.left = step.log, started, step.cases()
+        self.n_cases = len(self.left)
+        self.done = len(self._take_finished())  # by a run before
+
+    def show(self) -> None:
+        """Show the time and the log's last line in one line of the terminal."""
+        if sys.stdout.isatty():
+            text = f"  {self._seconds():4.0f} s  {' '.join(_last_lines(self.log, 1))}"
+            print(f"\r\033[K{text[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+
+    def say_new_cases(self) -> None:
+        """Print a line for every case whose files are all there by now."""
+        for case in self._take_finished():
+            self.done += 1
+            _clear_progress()
+            print(f"  {self.done} of {self.n_cases}: {case}, {self._seconds():.0f} s", flush=True)
+
+    def _take_finished(self) -> list[str]:
+        found = [case for case, paths in self.left.items() if all(path.exists() for path in paths)]
+        for case in found:
+            del self.left[case]
+        return found
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.started
 
 
 def _clear_progress() -> None:

@@ -29,6 +29,7 @@ from nnunet_archs.measure.counts import count
 from nnunet_archs.measure.memory import GIB
 from nnunet_archs.nnunet.commands import is_trained, last_line
 from nnunet_archs.nnunet.images import read_labels
+from nnunet_archs.nnunet.plans import BUDGET
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.registry import resolve
@@ -239,6 +240,7 @@ def sizes(job: Job) -> dict[str, Any]:
         "patch_size": list(configuration.patch_size),
         "batch_size": configuration.batch_size,
         "features": configuration.network_arch_init_kwargs.get("features_per_stage"),
+        "budget": configuration.configuration.get(BUDGET),
     }
     try:
         return sizes | count_costs(job, plans, configuration, dataset_json)

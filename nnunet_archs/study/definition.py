@@ -212,11 +212,20 @@ def read_baseline(document: Document, networks: tuple[Network, ...]) -> str | No
     """The network that others are compared with; None compares all pairs."""
     baseline = document.typed(("baseline",), str, "")
     names = [network.name for network in networks]
-    found = [network.name for network in networks if baseline in (network.name, network.trainer.split("_")[0])]
-    if baseline and len(found) != 1:
-        what = f"baseline {baseline} is {'several' if found else 'none'} of the networks"
+    if not baseline:
+        return None
+    # its name, else its trainer's with or without the length, else without all options
+    ways = (
+        [network.name for network in networks],
+        [network.trainer for network in networks],
+        [re.sub(r"(_\d+(epochs|iterations))+$", "", network.trainer) for network in networks],
+        [network.trainer.split("_")[0] for network in networks],
+    )
+    of = next((way for way in ways if baseline in way), [])
+    if of.count(baseline) != 1:
+        what = f"baseline {baseline} is {'several' if of else 'none'} of the networks"
         raise document.error(("baseline",), f"{what}; name one of {', '.join(names)}")
-    return found[0] if baseline else None
+    return names[of.index(baseline)]
 
 
 def read_folds(document: Document) -> tuple[int, ...]:

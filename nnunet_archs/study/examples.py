@@ -47,10 +47,10 @@ def draw_place(cases: pandas.DataFrame, place: tuple[str, str], jobs: Sequence[J
     fold_of = here.set_index("case")["fold"].to_dict()
     for which, case in extremes(scores[network]).items():
         of_case = {job.network.name: job for job in jobs if job.fold == fold_of[case]}
-        names = ", ".join(of_case)
-        text = f"{case}: a slice with the contours of the reference and of {names}"
-        png = draw_case(case, of_case, images[case])
-        yield Overlay(dataset, configuration, case, which, float(scores.loc[case, network]), network, png, text)
+        dice = {name: float(score) for name, score in scores.loc[case].items()}
+        png, titles = draw_case(case, of_case, images[case], dice)
+        text = f"{case}: contours of the reference and of every network. {titles}"
+        yield Overlay(dataset, configuration, case, which, dice[network], network, png, text, 1 + len(of_case))
 
 
 def raw_images(dataset: str) -> dict[str, list[str]] | None:
@@ -62,15 +62,17 @@ def raw_images(dataset: str) -> dict[str, list[str]] | None:
     return {case: files["images"] for case, files in found.items()}
 
 
-def draw_case(case: str, jobs: Mapping[str, Job], images: Sequence[str]) -> bytes:
-    """The first channel of a case, with the reference and every network's prediction."""
+def draw_case(
+    case: str, jobs: Mapping[str, Job], images: Sequence[str], dice: Mapping[str, float]
+) -> tuple[bytes, str]:
+    """The first channel of a case, with the reference and every network's prediction; and what stands over them."""
     model = next(iter(jobs.values())).model
     dataset_json = load_json(str(model / "dataset.json"))
     reader = PlansManager(load_json(str(model / "plans.json"))).image_reader_writer_class()
     file = f"{case}{dataset_json['file_ending']}"
     truth = preprocessed(next(iter(jobs.values())).dataset) / "gt_segmentations" / file
     predictions = {name: job.folder / "validation" / file for name, job in jobs.items()}
-    return draw_files(reader, [Path(name) for name in images], truth, predictions, dataset_json["labels"])
+    return draw_files(reader, [Path(name) for name in images], truth, predictions, dataset_json["labels"], dice)
 
 
 def draw_files(
@@ -79,11 +81,13 @@ def draw_files(
     truth: Path,
     predictions: Mapping[str, Path],
     labels: Mapping[str, int | list[int]],
-) -> bytes:
+    dice: Mapping[str, float] | None = None,
+) -> tuple[bytes, str]:
     """An overlay of the first of a case's images, the reference and predictions, by name; labels as in dataset.json."""
     (image, *_), spacing = read_image(reader, images)
     reference, *predicted = (read_labels(reader, file)[0].astype(int) for file in (truth, *predictions.values()))
-    return draw_overlay(image, reference, dict(zip(predictions, predicted, strict=True)), spacing, label_names(labels))
+    by_name = dict(zip(predictions, predicted, strict=True))
+    return draw_overlay(image, reference, by_name, spacing, label_names(labels), dice)
 
 
 def label_names(labels: Mapping[str, int | list[int]]) -> dict[int, str]:

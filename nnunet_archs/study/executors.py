@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import os
+import pickle
 import subprocess
 import tempfile
 import time
@@ -13,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
+from nnunet_archs.files import write_whole
 from nnunet_archs.nnunet.commands import begin, end, for_training, is_trained, python_command, variables
 
 from .definition import Study
@@ -39,6 +42,9 @@ class Executor(Protocol):
 
     def start(self, job: Job) -> Run | None:
         """Begin a training; None where there is no room."""
+
+    def waits_for(self) -> list[Path]:
+        """The locks of others for which there is no room."""
 
     def describe(self, job: Job) -> str:
         """The command that a person would type."""
@@ -82,13 +88,21 @@ class LocalExecutor:
 
     def start(self, job: Job) -> Run | None:
         """Begin a training at a place where none is: of ours, another study, or one whose study was killed."""
-        ours = {place for place, run in self.runs.items() if run.exit_code() is None}
-        place = next((place for place in self.places if place not in ours and not is_held(lock_of(place))), None)
+        place = next((place for place in self.not_ours() if not is_held(lock_of(place))), None)
         if place is None:
             return None
         environment = {**variables(self.device), **for_training(self.device), **self.places[place]}
         self.runs[place] = LocalRun(begin(under_locks(job, lock_of(place)), job.log, environment))
         return self.runs[place]
+
+    def not_ours(self) -> list[str]:
+        """The places where nothing of this study runs."""
+        ours = {place for place, run in self.runs.items() if run.exit_code() is None}
+        return [place for place in self.places if place not in ours]
+
+    def waits_for(self) -> list[Path]:
+        """The locks of places where others train."""
+        return [lock for place in self.not_ours() if is_held(lock := lock_of(place))]
 
     def describe(self, job: Job) -> str:
         """nnU-Net's command."""
@@ -172,7 +186,7 @@ class ClusterRun:
 
 
 class ClusterExecutor:
-    """Jobs of a cluster, through submitit."""
+    """Jobs of a cluster, through submitit; what was queued is noted, so that another run finds it again."""
 
     def __init__(self, study: Study) -> None:
         try:
@@ -201,6 +215,9 @@ class ClusterExecutor:
         from submitit.helpers import clean_env
 
         self.runs = [run for run in self.runs if run.exit_code() is None]
+        if known := self.queued(job):
+            self.runs.append(known)
+            return known
         if len(self.runs) >= self.at_once:
             return None
         mine = variables(self.study.device) | for_training(self.study.device)
@@ -213,8 +230,31 @@ class ClusterExecutor:
             if self.runs:
                 return None
             raise ValueError(f"{self.study.file}: executor: the cluster takes no job: {error}") from error
+        write_whole(self.note(job), base64.b64encode(pickle.dumps(submitted)).decode())
         self.runs.append(ClusterRun(job, submitted))
         return self.runs[-1]
+
+    def note(self, job: Job) -> Path:
+        """Where it is noted as what a training was queued."""
+        return self.folder / f"{job.name}.queued"
+
+    def queued(self, job: Job) -> ClusterRun | None:
+        """The cluster's job that an earlier run of the study queued for a training; None where none is left.
+
+        Raises:
+            ValueError: if the note cannot be read.
+        """
+        if not (note := self.note(job)).exists():
+            return None
+        try:
+            submitted = pickle.loads(base64.b64decode(note.read_text()))
+        except Exception as error:  # what a pickle of another version makes python raise is of any type
+            raise ValueError(f"{note} cannot be read ({error}); remove it, and cancel the job that it is of") from error
+        return None if submitted.done() else ClusterRun(job, submitted)
+
+    def waits_for(self) -> list[Path]:
+        """Nothing: the cluster gives its machines away."""
+        return []
 
     def describe(self, job: Job) -> str:
         """nnU-Net's command, and what runs it."""

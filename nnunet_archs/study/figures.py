@@ -17,11 +17,14 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .statistics import Comparison, Interval
 from .wording import interval, listed, number
 
-INK = "#0a0b0c"  # in the SVG, the text's colour takes its place
+INK, PAPER = "#0a0b0c", "#fdfcfb"  # in the SVG, the colours of the page's text and paper take their place
+# a dot keeps all of its colour, for on dark paper little is left of half of it; an edge parts it from its neighbours
+DOT: dict[str, Any] = {"ms": 4.5, "mec": PAPER, "mew": 0.5}
 # legible on light and dark paper (a contrast of 3 or more); when they begin again, markers are others
 PALETTE = ("#1f6fb5", "#d2600a", "#0f9070", "#c4589c", "#8f7fe6", "#8f7a14", "#808080")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
@@ -88,7 +91,7 @@ def case_plot(scores: pd.DataFrame, of: Mapping[str, Look], title: str) -> Drawi
         lines = np.stack([scores.to_numpy(), y], axis=-1)
         axes.add_collection(LineCollection([*lines], colors=INK, linewidths=0.5, alpha=min(0.25, 10 / len(scores))))
         for i, name in enumerate(scores):
-            axes.plot(scores[name], i + places, of[name].marker, color=of[name].colour, ms=3.5, alpha=0.7, mew=0)
+            axes.plot(scores[name], i + places, of[name].marker, color=of[name].colour, **DOT)
             edge = {"color": INK, "linewidth": 1.1}
             axes.boxplot(
                 scores[name],
@@ -120,7 +123,7 @@ def difference_plot(
         places = jitter(len(scores))
         for y, one in enumerate(compared):
             look = of[one.a]
-            axes.plot(scores[one.a] - scores[one.b], y + places, "o", color=look.colour, ms=3.5, alpha=0.55, mew=0)
+            axes.plot(scores[one.a] - scores[one.b], y + places, "o", color=look.colour, **DOT)
             bar(axes, y, one.difference, Look(INK, look.marker))
 
     told = [f"{name} {interval(one.difference, 4)}" for name, one in zip(names, compared, strict=True)]
@@ -135,7 +138,7 @@ def fold_plot(scores: pd.DataFrame, folds: pd.Series, of: Mapping[str, Look], ti
         axes = row_axes(figure, list(scores), f"mean {title} of a fold")
         for y, name in enumerate(scores):
             axes.plot(means[name], [y] * len(means), "-", color=of[name].colour, linewidth=1)
-            axes.plot(means[name], [y] * len(means), of[name].marker, color=of[name].colour, ms=6, alpha=0.8, mew=0)
+            axes.plot(means[name], [y] * len(means), of[name].marker, color=of[name].colour, **DOT | {"ms": 6.5})
             axes.plot([scores[name].mean()] * 2, [y - 0.3, y + 0.3], "-", color=INK, linewidth=2)
 
     told = [f"{name} {number(means[name].min())} to {number(means[name].max())}" for name in scores]
@@ -191,6 +194,7 @@ def curve(axes: Axes, folds: Sequence[Sequence[float]], look: Look, *, label: st
     """A line a fold, and their mean, which ends in the network's marker."""
     for values in folds:
         axes.plot(range(1, len(values) + 1), values, style, color=look.colour, linewidth=0.6, alpha=0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     mean = mean_curve(folds)
     (line,) = axes.plot(range(1, len(mean) + 1), mean, style, color=look.colour, linewidth=2.2, label=label)
     line.set(marker=look.marker, markevery=[-1])
@@ -241,4 +245,4 @@ def drawing(draw: Callable[[Figure], None], rows: float, text: str) -> Drawing:
     svg = re.sub(r'<svg .*?(viewBox="[^"]*").*?>', r'<svg \1 aria-hidden="true">', svg, count=1, flags=re.DOTALL)
     own = f"f{zlib.crc32(svg.encode()):08x}-"  # ids have to differ within the page
     svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{own}", svg)
-    return Drawing(svg.replace(INK, "currentColor").strip(), text)
+    return Drawing(svg.replace(INK, "currentColor").replace(PAPER, "var(--paper)").strip(), text)

@@ -37,7 +37,14 @@ class Setting:
 
     def scores(self, metric: str) -> pd.DataFrame:
         """Scores by case and network, of the cases in which the metric is defined for all networks."""
-        return case_scores(self.cases, metric).reindex(columns=self.networks).dropna()
+        return self._scores(metric).dropna()
+
+    def scores_where_any(self, metric: str) -> pd.DataFrame:
+        """The same without networks for which it never is, as precision is not of one that predicts nothing."""
+        return self._scores(metric).dropna(axis=1, how="all").dropna()
+
+    def _scores(self, metric: str) -> pd.DataFrame:
+        return case_scores(self.cases, metric).reindex(columns=self.networks)
 
     def folds(self) -> pd.Series:
         """The fold that validates a case, by case."""
@@ -124,9 +131,10 @@ def measures(setting: Setting) -> dict[str, Row]:
     rows: dict[str, Row] = {name: {} for name in setting.networks}
     for metric in (*MEANS, DISTANCE):
         summarise = quartiles if metric == DISTANCE else mean
-        scores = setting.scores(metric)
+        scores = setting.scores_where_any(metric)
         for name, row in rows.items():
-            values = {**summarise(scores[name]), "cases": len(scores)}
+            own = scores.get(name, pd.Series(dtype=float))
+            values = {**summarise(own), "cases": len(own)}
             row |= {metric if key == "value" else f"{metric}_{key}": value for key, value in values.items()}
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from nnunet_archs.nnunet.datasets import dataset_id
 from nnunet_archs.nnunet.plans import plans_file
 
 from .definition import Device, Network, Study
-from .locks import is_held
+from .locks import held_since, is_held
 
 SPLITS = "splits_final.json"
 TRAINING_LOG = re.compile(r"training_log(_\d+){6}\.txt")
@@ -108,12 +109,18 @@ class Job:
         return int(epochs[-1]) if epochs else None
 
     def seconds(self) -> float:
-        """How long it was trained and validated so far, in all tries: from nnU-Net's logs, their names and ends."""
-        total = 0.0
-        for log in self.training_logs:
-            begun = datetime.strptime(log.stem, "training_log_%Y_%m_%d_%H_%M_%S").timestamp()
-            total += max(0.0, log.stat().st_mtime - begun)
-        return total
+        """How long all tries took so far: from nnU-Net's logs, their names and ends.
+
+        Of the last of them also its start-up, from when the lock was taken, and all of its validation.
+        """
+        tries = [(begun(log), log.stat().st_mtime) for log in self.training_logs]
+        summary, since = self.folder / "validation" / "summary.json", held_since(self.lock)
+        if tries and summary.exists():
+            tries[-1] = (tries[-1][0], max(tries[-1][1], summary.stat().st_mtime))
+        earlier = max((end for _, end in tries[:-1]), default=0.0)
+        if tries and since is not None and earlier <= since < tries[-1][0]:  # not of a try by hand, without the lock
+            tries[-1] = (since, tries[-1][1])
+        return sum(max(0.0, end - start) for start, end in tries)
 
     def needs(self) -> list[Job]:
         """What has to be finished before: all folds of what a cascade begins with, for it sees their predictions."""
@@ -122,6 +129,11 @@ class Job:
             return []
         n_folds = len(load_json(str(preprocessed(self.dataset) / SPLITS)))
         return [replace(self, configuration=first, fold=fold) for fold in range(n_folds)]
+
+
+def begun(log: Path) -> float:
+    """When a training began, by the name of nnU-Net's log."""
+    return datetime.strptime(log.stem, "training_log_%Y_%m_%d_%H_%M_%S").timestamp()
 
 
 @cache
@@ -150,7 +162,10 @@ def preprocessed(dataset: str) -> Path:
 
 
 def seconds_left(jobs: list[Job], states: dict[Job, State], at_once: int) -> float | None:
-    """An estimate: what finished jobs of the same network and configuration took, else what all took on average."""
+    """An estimate: what finished jobs of the same network and configuration took, else what all took on average.
+
+    So many at once, each begun when one has ended.
+    """
     took: dict[tuple[str, str, Network], list[float]] = {}
     for job in jobs:
         if states[job] == "finished" and (seconds := job.seconds()):
@@ -158,14 +173,13 @@ def seconds_left(jobs: list[Job], states: dict[Job, State], at_once: int) -> flo
     if not took:
         return None
     everything = [seconds for some in took.values() for seconds in some]
-    left = 0.0
-    for job in jobs:
-        if states[job] == "finished":
-            continue
-        known = took.get(kind_of(job), everything)
-        left += max(0.0, sum(known) / len(known) - (job.seconds() if states[job] == "running" else 0.0))
-    unfinished = sum(state != "finished" for state in states.values())
-    return left / min(at_once, max(1, unfinished))
+    free = [0.0] * at_once  # when each place is
+    for job in sorted(jobs, key=lambda job: states[job] != "running"):
+        if states[job] != "finished":
+            known = took.get(kind_of(job), everything)
+            done = job.seconds() if states[job] == "running" else 0.0
+            heapq.heappush(free, heapq.heappop(free) + max(0.0, sum(known) / len(known) - done))
+    return max(free)
 
 
 def kind_of(job: Job) -> tuple[str, str, Network]:

@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from .wording import number
+
 # bright: they stand on grey
 COLOURS = ("#ffb000", "#41b6ff", "#ff6db6", "#4ce0a0", "#d9a6ff", "#f8f06a")
 BACKGROUND = "#111315"
@@ -35,7 +37,10 @@ Labels = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Overlay:
-    """A case drawn: the `which` ("best", "median", "worst") of a network by its Dice; `text` for who cannot see it."""
+    """A case drawn: the `which` ("best", "median", "worst") of a network by its Dice; `text` for who cannot see it.
+
+    `panels` stand side by side in it.
+    """
 
     dataset: str
     configuration: str
@@ -45,6 +50,7 @@ class Overlay:
     network: str
     png: bytes
     text: str
+    panels: int
 
 
 def extremes(scores: pd.Series) -> dict[str, str]:
@@ -61,14 +67,18 @@ def draw_overlay(
     predictions: Mapping[str, Labels],
     spacing: Sequence[float],
     label_names: Mapping[int, str],
-) -> bytes:
+    dice: Mapping[str, float] | None = None,
+) -> tuple[bytes, str]:
     """A PNG of one slice of a case `(z, y, x)`: the reference's contours, then those of each network, by name, over it.
 
-    The slice is the one with most foreground, across the thickest voxels, near the labels; `spacing` in mm.
+    The slice is the one with most foreground, across the thickest voxels, near the labels; `spacing` in mm. What stands
+    over the panels, the slice and every network's Dice of all of the case, is returned in words too.
     """
     axis = int(np.argmax(spacing))
     first = next((labels for labels in (reference, *predictions.values()) if (labels > 0).any()), reference)
     position = fullest_slice(first, axis)
+    titles = [["reference", f"slice {position + 1} of {reference.shape[axis]}"]]
+    titles += [[name, *told(labels, (dice or {}).get(name))] for name, labels in predictions.items()]
     image, reference, *flat = (np.take(array, position, axis) for array in (image, reference, *predictions.values()))
     low, high = window(image, reference)
     box = surroundings(np.asarray(np.any([reference, *flat], axis=0)))
@@ -79,9 +89,11 @@ def draw_overlay(
     FigureCanvasAgg(figure)
     colours = {value: COLOURS[i % len(COLOURS)] for i, value in enumerate(sorted(set(label_names) - {0}))}
     panels = figure.subplots(1, 1 + len(flat), squeeze=False)[0]
-    for axes, title in zip(panels, ("reference", *predictions), strict=True):
+    for axes, title in zip(panels, titles, strict=True):
         axes.imshow(image[box], cmap="gray", vmin=low, vmax=high, aspect=height / width)
-        axes.set_title(textwrap.fill(title, 24), fontsize=9, color="white", parse_math=False)
+        axes.set_title(
+            "\n".join(textwrap.fill(line, 24) for line in title), fontsize=9, color="white", parse_math=False
+        )
         axes.set_axis_off()
     outline(panels[0], reference[box], colours)
     for axes, labels in zip(panels[1:], flat, strict=True):
@@ -90,7 +102,13 @@ def draw_overlay(
     add_legend(figure, {label_names[value]: colour for value, colour in colours.items()})
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight")  # a title of several lines is not cut
-    return file.getvalue()
+    return file.getvalue(), "; ".join(", ".join(title) for title in titles)
+
+
+def told(labels: Labels, dice: float | None) -> list[str]:
+    """What stands below a network's name: its Dice, and whether it found nothing in any slice."""
+    score = [] if dice is None else [f"Dice {number(dice)}"]
+    return score if (labels > 0).any() else [*score, "no foreground predicted"]
 
 
 def outline(axes: Axes, labels: Labels, colours: Mapping[int, str], style: str = "-") -> None:

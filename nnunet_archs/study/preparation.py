@@ -20,32 +20,33 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_archs.files import write_whole
 from nnunet_archs.nnunet.commands import begin, end, is_trained, last_line, nnunet_command, variables
 from nnunet_archs.nnunet.datasets import dataset_id
-from nnunet_archs.nnunet.plans import STOCK, not_preprocessed, plans_file
+from nnunet_archs.nnunet.plans import BUDGET, STOCK, check_data, not_preprocessed, plans_file
 from nnunet_archs.trainers.names import plans_name
 from nnunet_archs.trainers.registry import resolve_paper
 
+from .budgets import unlike
 from .definition import N_FOLDS, Network, Study
 from .jobs import SPLITS, Job, jobs_of, preprocessed, previous_stage
-from .locks import holding, is_held
+from .locks import holding
 
 MATCHED = re.compile(r"(?P<own>.+)_(?P<by>memory|parameters)_of_(?P<given>.+)")
 SEED = 12345  # nnU-Net's own, for its folds
 FINGERPRINT = "dataset_fingerprint.json"
 
 
-def prepare(study: Study) -> None:
+def prepare(study: Study, *, replan: bool = False) -> None:
     """Make what is missing, with nnU-Net's commands and ours, a data set at a time and one study at a time.
+
+    With `replan`, plans for another budget than the study's are made again too.
 
     Raises:
         ValueError: if a command fails, or what is there is not what the study asks for.
     """
-    check(study)
+    check(study, replan=replan)
     for dataset in study.datasets:
         lock = preprocessed(dataset) / ".study.lock"
-        if is_held(lock):
-            print(f"another study prepares {dataset}: waiting for it", flush=True)
-        with holding(lock):
-            for title, command in plan_commands(study, dataset):
+        with holding(lock, f"preparation of {dataset}"):
+            for title, command in plan_commands(study, dataset, replan=replan):
                 run_command(study, title, command)
             check(study)
             for name in dict.fromkeys(network.plans for network in study.networks):
@@ -55,14 +56,16 @@ def prepare(study: Study) -> None:
     check(study)
 
 
-def check(study: Study) -> None:
-    """Check what is there already, and that what is not can be made.
+def check(study: Study, *, replan: bool = False) -> None:
+    """Check what is there already, and that what is not can be made; with `replan`, not for which budget plans are.
 
     Raises:
         ValueError: if it is not what the study asks for.
     """
     for dataset in study.datasets:
-        list(plan_commands(study, dataset))
+        list(plan_commands(study, dataset, replan=replan))
+        for name, why in unlike(study, dataset, planned_by_us(study)).items():
+            check_budget(study, dataset, name, why, replan=replan)
         for network in study.networks:
             check_configurations(study, dataset, network)
         check_folds(study, dataset)
@@ -70,18 +73,48 @@ def check(study: Study) -> None:
         check_results(job)
 
 
-def plan_commands(study: Study, dataset: str) -> Iterator[tuple[str, list[str]]]:
-    """Titles and commands that make a data set's fingerprint and the plans that are missing."""
+def check_budget(study: Study, dataset: str, name: str, why: str, *, replan: bool) -> None:
+    """Refuse plans that were made for another budget, unless they may be made again.
+
+    Raises:
+        ValueError: if they may not, or a network was trained with them.
+    """
+    if not replan:
+        remedy = "say so in planning, or give --replan, which makes these plans again"
+        raise ValueError(f"{study.file}: {name} of {dataset}: {why}; {remedy}")
+    trained = [job for job in jobs_of(study) if (job.dataset, job.network.plans) == (dataset, name) and has_begun(job)]
+    for job in trained:
+        raise ValueError(f"{job.title} was trained with the {name} that --replan would replace; move {job.folder} away")
+
+
+def planned_by_us(study: Study) -> dict[str, str | None]:
+    """The plans that `nnunet-archs plan` makes for a study, with the plans that they match."""
+    found: dict[str, str | None] = {}
+    for network in study.networks:
+        for name in plans_needed(network):
+            matched = MATCHED.fullmatch(name)
+            if matched or (name != STOCK and trainer_for(name, network)):
+                found[name] = matched["given"] if matched else None
+    return found
+
+
+def plan_commands(study: Study, dataset: str, *, replan: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Titles and commands that make a data set's fingerprint and the plans that are missing.
+
+    With `replan` also those that are there for another budget.
+    """
     number = dataset_id(dataset)
     if not (preprocessed(dataset) / FINGERPRINT).exists():
         command = [nnunet_command("nnUNetv2_extract_fingerprint"), "-d", number, "--verify_dataset_integrity"]
         yield f"fingerprint of {dataset}", [*command, "-np", processes(study)]
+    again = unlike(study, dataset, planned_by_us(study)) if replan else {}
     made: set[str] = set()
     for network in study.networks:
         for name in plans_needed(network):
-            if name not in made and not plans_file(dataset, name).exists():
+            if name not in made and (name in again or not plans_file(dataset, name).exists()):
                 made.add(name)
-                yield f"{name} of {dataset}", plan_command(study, dataset, network, name)
+                overwrite = ["--overwrite"] if name in again else []
+                yield f"{name} of {dataset}", [*plan_command(study, dataset, network, name), *overwrite]
 
 
 def plans_needed(network: Network) -> list[str]:
@@ -182,13 +215,15 @@ def check_configurations(study: Study, dataset: str, network: Network) -> None:
     """Check that a network's plans, where they are there, have what the study asks for."""
     if not (file := plans_file(dataset, network.plans)).exists():
         return
-    planned = load_json(str(file))["configurations"]
+    plans = load_json(str(file))
+    planned = plans["configurations"]
     for name in study.configurations:
         if name not in planned:
             known = ", ".join(planned)
             raise ValueError(
                 f"{study.file}: {network.plans} of {dataset} has no {name}, but {known}; leave it out, or plan for it"
             )
+        check_data(plans, name)
         first = previous_stage(file, name)
         if first is not None and first not in study.configurations:
             raise ValueError(f"{study.file}: {name} of {network.plans} needs {first}; name that too in configurations")
@@ -229,7 +264,7 @@ def check_results(job: Job) -> None:
     """
     remedy = f"move {job.folder} away, or name the new plans otherwise"
     plans = plans_file(job.dataset, job.network.plans)
-    if not plans.exists() or not any(job.folder.glob("checkpoint_*.pth")):
+    if not plans.exists() or not has_begun(job):
         return
     now = load_json(str(plans))
     then = load_json(str(job.model / "plans.json"))
@@ -246,10 +281,15 @@ def check_results(job: Job) -> None:
             raise ValueError(f"{job.title} was validated on another split ({other}); {remedy}")
 
 
+def has_begun(job: Job) -> bool:
+    """Whether a training has left anything to go on from."""
+    return any(job.folder.glob("checkpoint_*.pth"))
+
+
 def relevant(plans: dict[str, Any], job: Job) -> dict[str, Any]:
     """What of plans decides a training."""
     configuration: dict[str, Any] = PlansManager(plans).get_configuration(job.configuration).configuration
-    # where preprocessed data lies may change, and nnU-Net notes whether it went on
-    return {key: value for key, value in configuration.items() if key != "data_identifier"} | {
+    # where preprocessed data lies may change, and nnU-Net notes whether it went on; earlier plans have no budget
+    return {key: value for key, value in configuration.items() if key not in ("data_identifier", BUDGET)} | {
         key: plans.get(key) for key in ("transpose_forward", "foreground_intensity_properties_per_channel")
     }

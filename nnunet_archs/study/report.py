@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from nnunet_archs.nnunet.plans import describe_budget
+
 from . import wording
 from .citations import methods
 from .figures import (
@@ -27,6 +29,7 @@ from .figures import (
     rank_plot,
 )
 from .findings import COMPARED, MAIN, Findings, Row, Setting, comparison_rows, find, summary_rows
+from .guards import guards
 from .metrics import METRICS
 from .overlays import Overlay
 
@@ -35,6 +38,7 @@ NAMES = ["dataset", "configuration", "network", "case", "label"]
 NUMBERS = [*METRICS, "reference_voxels", "prediction_voxels"]
 ENTRY = {
     *("dataset", "configuration", "network", "trainer", "plans", "patch_size", "batch_size", "features"),
+    "budget",
     *("parameters", "multiply_adds", "memory_gib", "epochs", "folds"),
 }
 FOLD = {"training_seconds", "train_loss", "val_loss", "pseudo_dice"}
@@ -53,6 +57,7 @@ class Section:
 
     setting: Setting
     findings: Findings
+    guards: list[str]
     verdict: str
     notes: list[str]
     figures: dict[str, Drawing]
@@ -60,8 +65,8 @@ class Section:
 
     @property
     def found(self) -> bool:
-        """Whether a difference was found."""
-        return any(comparison.significant for comparison in self.findings.comparisons[MAIN])
+        """Whether a difference was found that tells something."""
+        return not self.guards and any(comparison.significant for comparison in self.findings.comparisons[MAIN])
 
     @property
     def anchor(self) -> str:
@@ -70,7 +75,7 @@ class Section:
 
     def claims(self) -> Row:
         """All that it states."""
-        return {**asdict(self.findings), "verdict": self.verdict, "notes": self.notes}
+        return {**asdict(self.findings), "guards": self.guards, "verdict": self.verdict, "notes": self.notes}
 
 
 def write_report(folder: Path, overlays: Sequence[Overlay] = ()) -> Path:
@@ -216,12 +221,13 @@ def settings(cases: pd.DataFrame, entries: Sequence[Row], study: Row) -> Iterato
 
 def make_section(setting: Setting, study: Row, overlays: Sequence[Overlay]) -> Section:
     """What the report has of a setting."""
-    findings = find(setting)
+    findings, guarded = find(setting), guards(setting)
     place = (setting.dataset, setting.configuration)
     return Section(
         setting=setting,
         findings=findings,
-        verdict=wording.verdict(findings),
+        guards=guarded,
+        verdict=wording.verdict(findings, guarded=bool(guarded)),
         notes=list(wording.notes(findings, study["baseline"])),
         figures=dict(draw(setting, findings, study["networks"])),
         overlays=[overlay for overlay in overlays if (overlay.dataset, overlay.configuration) == place],
@@ -278,12 +284,15 @@ def page(study: Row, entries: Sequence[Row], sections: Sequence[Section]) -> str
     environment.filters |= {
         "base64": lambda data: base64.b64encode(data).decode(),
         "count": wording.count,
+        "budget": describe_budget,
+        "judged": wording.judged,
         "duration": wording.duration,
         "listed": wording.listed,
         "number": wording.number,
         "p": wording.probability,
         "separation": wording.separation,
         "signed": wording.signed,
+        "size": wording.size,
         "thousands": wording.thousands,
     }
     template = environment.from_string(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))

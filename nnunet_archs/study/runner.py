@@ -16,6 +16,7 @@ from nnunet_archs.nnunet.commands import is_trained, last_line
 from .definition import Study
 from .executors import Executor, Run
 from .jobs import Job, State, jobs_of, kind_of, seconds_left
+from .locks import describe
 from .train import BUSY
 
 POLL_SECONDS = 1.0
@@ -63,9 +64,13 @@ def begin_what_can(todo: list[Job], running: dict[Job, Run], executor: Executor,
         elif failed := [other for other in needed if other.state() == "failed"]:
             todo.remove(job)
             fail(job, f"{failed[0].title} has failed, which it needs", progress)
-        elif job.state() != "running" and all(is_trained(other.folder) for other in needed):
+        elif job.state() == "running":
+            progress.say_once(f"waiting: {job.title} is trained by another process: {describe(job.lock)}")
+        elif all(is_trained(other.folder) for other in needed):
             run = executor.start(job)
             if run is None:
+                for lock in executor.waits_for():
+                    progress.say_once(f"waiting for room: another study trains: {describe(lock)}")
                 return
             todo.remove(job)
             running[job] = run
@@ -113,6 +118,7 @@ class Progress:
         self.study, self.jobs, self.at_once, self.console = study, list(jobs), at_once, console
         self.live = Live(console=console, refresh_per_second=1) if console.is_terminal else nullcontext()
         self.looked = 0.0
+        self.said: set[str] = set()
 
     def __enter__(self) -> Progress:
         self.live.__enter__()
@@ -128,6 +134,12 @@ class Progress:
             self.live.update(status_table(self.study, self.jobs, self.at_once))
             self.looked = time.monotonic()
 
+    def say_once(self, what: str) -> None:
+        """Say what lasts, once."""
+        if what not in self.said:
+            self.said.add(what)
+            self.say(what)
+
     def say(self, what: str) -> None:
         """Say what happened, and on no terminal what is left."""
         left = "" if isinstance(self.live, Live) else estimate(self.jobs, self.at_once)
@@ -141,7 +153,7 @@ def status_table(study: Study, jobs: Sequence[Job], at_once: int) -> Table:
     table = Table(caption=f"{done} of {len(jobs)} finished{estimate(jobs, at_once, states)}")
     several = len(study.datasets) > 1
     for title in (*(["dataset"] if several else []), "configuration", "network", *map(str, study.folds)):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")  # a name that is cut is no name
     rows: dict[object, list[Job]] = {}
     for job in jobs:
         rows.setdefault(kind_of(job), []).append(job)

@@ -14,19 +14,21 @@ from .jobs import jobs_of
 from .preparation import check, plan_commands, prepare, shown
 from .runner import run_jobs, status_table
 
+PIPED_WIDTH = 1000
+
 
 def run_study(args: argparse.Namespace, study: Study) -> int:
     """Train all; return 1 where something is not finished."""
     executor = make_executor(study)
-    check(study)
+    check(study, replan=args.replan)
     if args.dry_run:
         for dataset in study.datasets:
-            for _, command in plan_commands(study, dataset):
+            for _, command in plan_commands(study, dataset, replan=args.replan):
                 print(*shown(command))
         print(*(executor.describe(job) for job in jobs_of(study) if not is_trained(job.folder)), sep="\n")
         return 0
     with unwound_by_sigterm():
-        prepare(study)
+        prepare(study, replan=args.replan)
         unfinished = run_jobs(study, executor)
     for job in unfinished:
         why = last_line(job.failure) if job.failure.exists() else job.state()
@@ -40,7 +42,10 @@ def show_status(args: argparse.Namespace, study: Study) -> int:
     """Print the table of all trainings."""
     jobs = jobs_of(study)
     at_once = sum(job.state() == "running" for job in jobs)
-    Console().print(status_table(study, jobs, max(1, at_once)))
+    terminal = Console()
+    # what is piped is read by whoever needs the names
+    console = terminal if terminal.is_terminal else Console(width=PIPED_WIDTH)
+    console.print(status_table(study, jobs, max(1, at_once)))
     for job in jobs:
         if job.state() == "failed":
             print(f"failed: {job.title}: {last_line(job.failure)} (log: {job.log})")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nnunet_archs.nnunet.commands import going_on
 
-from .locks import acquire
+from .locks import acquire, describe
 
 BUSY = 75  # exit code: another process has a lock
 
@@ -22,9 +22,11 @@ def main() -> int:
     """Train under the locks, in this process, from the newest checkpoint that is whole."""
     divider = sys.argv.index("--")
     folder, *locks = map(Path, sys.argv[1:divider])
+    held = []
     for lock in locks:
-        if acquire(lock) is None:
-            print(f"another process holds {lock}", file=sys.stderr)
+        held.append(acquire(lock))
+        if held[-1] is None:
+            print(f"waits for {describe(lock)}", file=sys.stderr)
             return BUSY
     set_aside_broken(folder)
     from nnunetv2.run.run_training import run_training_entry

@@ -54,6 +54,13 @@ def thousands(n: float | None) -> str:
     return f"{n:.0f}"
 
 
+def size(gib: float | None) -> str:
+    """Memory, in MiB where it is less than a GiB."""
+    if gib is None:
+        return "–"
+    return f"{gib:.1f} GiB" if gib >= 1 else f"{gib * 1024:.0f} MiB"
+
+
 def duration(seconds: float) -> str:
     """A time as a reader would say it."""
     if math.isnan(seconds):
@@ -69,26 +76,37 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def verdict(findings: Findings) -> str:
-    """What was found, in a sentence."""
+def verdict(findings: Findings, *, guarded: bool) -> str:
+    """What was found, in a sentence; where it is guarded, which scores are higher, and not which network is better."""
     compared, baseline = findings.comparisons[MAIN], findings.baseline
     if not compared:
         return nothing_compared(findings)
     against = f", compared with {baseline}" if baseline else ""
     different = sorted((one for one in compared if one.significant), key=lambda one: -abs(one.difference.value))
-    found = [clause(one, baseline) for one in different[:SHOWN]]
+    found = [clause(one, baseline, guarded=guarded) for one in different[:SHOWN]]
     if len(different) > SHOWN:
         found.append(f"{count(len(different) - SHOWN, 'smaller difference')} found")
     others = sorted((one for one in compared if not one.significant), key=lambda one: one.adjusted)
     if others:
         found.append(no_difference(others, baseline))
-    return f"By {METRICS[MAIN].title} in {count(compared[0].n, 'paired case')}{against}, {'; '.join(found)}."
+    none = "No verdict, for the reasons above; as they stand, " if guarded else ""
+    by = f"{'by' if guarded else 'By'} {METRICS[MAIN].title} in {count(compared[0].n, 'paired case')}"
+    return f"{none}{by}{against}, {'; '.join(found)}."
 
 
-def clause(one: Comparison, baseline: str | None) -> str:
+def clause(one: Comparison, baseline: str | None, *, guarded: bool) -> str:
     """A difference that was found."""
     than = "" if baseline else f" than {one.b}"
-    return f"{one.a} is {'better' if one.difference.value > 0 else 'worse'}{than} ({effect(one)})"
+    scores = "scores" if guarded else "is"
+    return f"{one.a} {scores} {judged(one, guarded=guarded)}{than} ({effect(one)})"
+
+
+def judged(one: Comparison, *, guarded: bool) -> str:
+    """What a difference is called."""
+    if not one.significant:
+        return "no difference found"
+    higher, lower = ("higher", "lower") if guarded else ("better", "worse")
+    return higher if one.difference.value > 0 else lower
 
 
 def no_difference(others: Sequence[Comparison], baseline: str | None) -> str:
@@ -147,12 +165,14 @@ def notes(findings: Findings, baseline: str | None) -> Iterator[str]:
         )
 
 
-def separation(spread: Spread) -> str:
-    """Whether a dataset can tell methods apart."""
+def separation(spread: Spread, *, guarded: bool) -> str:
+    """Whether a dataset can tell methods apart; where the verdict is guarded, this is not known either."""
     numbers = (
         f"The networks' means differ by {number(spread.between, 4)} (standard deviation), one network's folds by "
         f"{number(spread.within, 4)}: a ratio of {number(spread.ratio, 2)}."
     )
+    if guarded:
+        return f"{numbers} It tells nothing here, for the reasons above."
     if math.isnan(spread.ratio):
         return f"{numbers} It tells nothing here."
     if spread.ratio < 1:

@@ -95,6 +95,12 @@ def test_a_fifth_is_held_out_and_always_the_same(tmp_path):
     assert len({case.name for case in (*first.training, *first.test)}) == 11
 
 
+def test_five_cases_are_all_trained_on(tmp_path):
+    data = inspect_folder(make_pairs(tmp_path, 5))
+    assert (len(data.training), data.test) == (5, ())
+    assert data.notes[-1] == "of 5 labelled cases none can be held out for testing"
+
+
 def test_labelled_test_cases_are_used(tmp_path):
     make_dataset(tmp_path, 2, part="Ts")
     data = inspect_folder(make_dataset(tmp_path, 5))
@@ -160,9 +166,10 @@ def spoil_pairs(folder, what):
         case "no foreground":
             for file in (folder / "labels").iterdir():
                 write_nifti(file, labels())
-        case "five cases":
-            image_file.unlink()
-            label_file.unlink()
+        case "four cases":
+            for i in range(2):
+                (folder / "images" / f"case{i}.nii.gz").unlink()
+                (folder / "labels" / f"case{i}.nii.gz").unlink()
         case "empty":
             for file in [*(folder / "images").iterdir(), *(folder / "labels").iterdir()]:
                 file.unlink()
@@ -183,7 +190,7 @@ def spoil_pairs(folder, what):
         ("NaN", r"case1.*NaN"),
         ("channels", r"case1.*2 channels.*needs 1"),
         ("no foreground", r"nothing but 0"),
-        ("five cases", r"5 labelled cases, 4 of them to train on.*folds need 5"),
+        ("four cases", r"4 cases to train on.*5 folds need as many"),
         ("empty", r"images is empty"),
     ],
 )

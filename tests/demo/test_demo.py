@@ -1,7 +1,9 @@
 import argparse
 import json
 import os
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +135,40 @@ def test_training_goes_on_from_the_newest_checkpoint(tmp_path):
     assert pipeline.train_step(run).is_done()
 
 
+def test_five_labelled_cases_are_enough(tmp_path, monkeypatch, capsys):
+    """None can be held out: what nnU-Net's own validation predicted is shown."""
+    write_phantom(tmp_path / "data")
+    for part in ("images", "labels"):
+        shutil.rmtree(tmp_path / "data" / f"{part}Ts")
+        for file in sorted((tmp_path / "data" / f"{part}Tr").iterdir())[5:]:
+            file.unlink()
+    headings = []
+
+    def run_step(step, environment):
+        headings.append(step.heading.split()[0])
+        if headings[-1] == "Train":
+            fold = step.products[0].parent
+            truth = sorted((tmp_path / "out").glob("nnUNet_raw/*/labelsTr/*"))[0]
+            (fold / "validation").mkdir(parents=True)
+            shutil.copy(truth, fold / "validation")
+            case = {"reference_file": str(truth), "metrics": {"1": {"Dice": 0.9}, "2": {"Dice": 0.7}}}
+            summary = {"metric_per_case": [case], "mean": {}, "foreground_mean": {"Dice": 0.8}}
+            (fold / "validation" / "summary.json").write_text(json.dumps(summary))
+
+    monkeypatch.setattr(pipeline, "run_step", run_step)
+    monkeypatch.setattr(pipeline, "write_plans", lambda run: None)
+    command = ["demo", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(command) == 0
+    assert headings == ["Plan", "Train"]
+    assert "Dice of the cases that nnU-Net validated on (none were held out)" in capsys.readouterr().out
+    assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 2
+
+
 def test_runs_do_not_share_folders(tmp_path):
     runs = [make_run(tmp_path, **{key: "x"}) for key in ("trainer", "configuration", "fold")]
     runs += [make_run(tmp_path), make_run(tmp_path, device="cuda")]
+    (runs[0].raw / "labelsTs").mkdir(parents=True)
+    (runs[0].raw / "labelsTs" / "case.nii.gz").touch()
     for path in ("results", "predictions", "name"):
         assert len({getattr(run, path) for run in runs}) == len(runs)
 
@@ -159,6 +192,26 @@ def test_failed_step_says_what_failed_and_where_to_look(tmp_path, code):
         run_step(step, os.environ)
     assert str(step.log) in str(error.value)
     assert not step.is_done()
+
+
+def test_progress_a_case(tmp_path, capsys, monkeypatch):
+    """It had said nothing for as long as it predicted."""
+    monkeypatch.setattr("nnunet_archs.nnunet.steps.POLL_SECONDS", 0.05)
+    products = [tmp_path / f"{case}{ending}" for case in ("a", "b.1", "c") for ending in (".nii.gz", ".npz")]
+    for file in products[:2]:
+        file.touch()  # by a run before
+    code = "import pathlib, sys; [pathlib.Path(name).touch() for name in sys.argv[1:]]"
+    step = make_step(tmp_path, code, products=products)
+    run_step(replace(step, command=[*step.command, *map(str, products[2:])]), os.environ)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition(",")[0] for line in lines if " of 3: " in line] == ["  2 of 3: b.1", "  3 of 3: c"]
+
+
+def test_what_writes_no_cases_has_no_progress_of_them(tmp_path):
+    run = make_run(tmp_path)
+    (run.raw / "labelsTs").mkdir(parents=True)
+    assert pipeline.train_step(run).cases() == {}
+    assert pipeline.plan_step(run).cases() == {}
 
 
 # --- the report

@@ -10,6 +10,7 @@ from models import NAME, save_model
 
 from nnunet_archs.deploy import info as informing
 from nnunet_archs.discovery import discovery_folder
+from nnunet_archs.nnunet.plans import BUDGET, budget
 from nnunet_archs.scripts.main import main
 
 CHECKPOINT = "fold_0/checkpoint_final.pth"
@@ -35,8 +36,12 @@ def test_all_of_a_finished_model(capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "fold_0" / "validation").mkdir()
     (folder / "fold_0" / "validation" / "summary.json").write_text('{"foreground_mean": {"Dice": 0.75}}')
     (folder / "fold_0" / "debug.json").write_text('{"torch_version": "2.4.0", "cudnn_version": "None"}')
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["configurations"]["tiny"][BUDGET] = budget(NAME, gpu_memory=24, base_width=16)
+    (folder / "plans.json").write_text(json.dumps(plans))
     printed = info(folder, capsys)
     for words in (
+        f"planned for   24 GB, width 16, {NAME}",
         f"{NAME}, of nnunet-archs",
         "_5epochs    train for 5 epochs",
         "HandMadePlans, tiny: patch 32x24, batch 2, spacing 1.0x1.0 mm",

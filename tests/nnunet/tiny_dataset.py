@@ -26,6 +26,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_archs.discovery import discovery_folder
+from nnunet_archs.nnunet.plans import BUDGET, budget
 
 ID = "900"
 DATASET = "Dataset900_Ellipsoids"
@@ -233,4 +234,5 @@ def shrink(configuration: dict[str, Any], patch_size: list[int], strides: list[l
         "n_conv_per_stage": [1] * n_stages,
         "n_conv_per_stage_decoder": [1] * (n_stages - 1),
     }
-    return small | {"patch_size": patch_size, "batch_size": 2}
+    made_for = budget("PlainConvUNetTrainer", gpu_memory=8, base_width=4)  # nnU-Net carries it along
+    return small | {"patch_size": patch_size, "batch_size": 2, BUDGET: made_for}

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planning import HIPPOCAMPUS, set_folders, write_datasets
+from nnunetv2.experiment_planning.plans_for_pretraining.move_plans_between_datasets import move_plans_between_datasets
+from planning import CT, HIPPOCAMPUS, set_folders, write_datasets
 
+from nnunet_archs.nnunet.plans import BUDGET, budget, check_data, describe_budget
 from nnunet_archs.scripts.main import main
 
 SMALL = ["-d", "801", "-tr", "ClassicalUNetTrainer"]
 NAME = "ClassicalUNetPlans"
+TEN_GB: dict[str, Any] = {"gpu_memory": 10, "base_width": None}
 
 
 @pytest.fixture
@@ -47,6 +50,8 @@ class TestPlans:
             assert cells["batch"] == str(plan["batch_size"])
             assert cells["of the GPU"] == f"{float(cells['memory, GiB']) / 10:.0%}"
             assert (cells["patch limited by"], cells["batch limited by"]) == ("image", "5% of the data")
+            made = budget("ClassicalUNetTrainer" if row[0] == NAME else "CAggNetTrainer_5epochs", **TEN_GB)
+            assert plan[BUDGET] == made
         # once: the second shares what the first will preprocess
         assert "  nnUNetv2_preprocess -d 801 -plans_name ClassicalUNetPlans -c 2d\n" in output
         assert output.count("nnUNetv2_preprocess") == 1
@@ -113,7 +118,7 @@ class TestPlans:
         assert made["2d_small"] == {"inherits_from": "2d", "batch_size": 3}
 
     def test_matching(self, folder: Path, capsys: Any) -> None:
-        main(["plan", *SMALL, "-c", "2d"])
+        main(["plan", *SMALL, "-c", "2d", "--gpu-memory", "10"])
         capsys.readouterr()
         command = ["plan", "-d", "801", "-tr", "CAggNetTrainer", "--match", NAME, "--by", "parameters"]
         assert main(command) == 0
@@ -124,6 +129,35 @@ class TestPlans:
         given, made = (load(folder, name) for name in (NAME, f"CAggNet_parameters_of_{NAME}"))
         for key in ("patch_size", "batch_size", "data_identifier"):
             assert made["configurations"]["2d"][key] == given["configurations"]["2d"][key]
+        expected = budget("CAggNetTrainer", **TEN_GB, match=NAME, by="parameters")
+        assert made["configurations"]["2d"][BUDGET] == expected
+        assert describe_budget(expected) == f"as many parameters as {NAME}, 10 GB, CAggNetTrainer"
+
+    def test_plans_that_nnunet_moves_to_another_data_set(self, folder: Path) -> None:
+        main(["plan", *SMALL, "-c", "2d"])
+        plans = load(folder, NAME)
+        plans["configurations"]["2d"]["data_identifier"] = "nnUNetPlans_2d"
+        (folder / f"{NAME}.json").write_text(json.dumps(plans))
+        there = folder.with_name(CT)
+        stock = plans | {"plans_name": "nnUNetPlans", "dataset_name": CT}
+        stock["configurations"] = {"2d": plans["configurations"]["2d"] | {"spacing": [0.8, 0.8]}}
+        (there / "nnUNetPlans.json").write_text(json.dumps(stock))
+        move_plans_between_datasets(801, 802, NAME)
+        with pytest.raises(
+            ValueError, match=r"names the data nnUNetPlans_2d, which nnUNetPlans preprocesses otherwise"
+        ):
+            check_data(load(there, NAME), "2d")
+        # as the documentation has it
+        move_plans_between_datasets(801, 802, NAME, "From801Plans")
+        moved = load(there, "From801Plans")
+        assert moved["configurations"]["2d"]["data_identifier"] == "From801Plans_nnUNetPlans_2d"
+        assert moved["configurations"]["2d"][BUDGET] == plans["configurations"]["2d"][BUDGET]
+        check_data(moved, "2d")
+
+    def test_without_processes_that_augment(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As training on a CPU may have it: nnU-Net's planner took as many threads, none."""
+        monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+        assert main(["plan", "-d", "801", "-tr", "PlainConvUNetTrainer", "-c", "2d"]) == 0
 
     def test_several_processes(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("nnunet_archs.plans.making.default_num_processes", 2)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nnunet_archs.nnunet.plans import budget
+
 DATASET = "Dataset004_Hippocampus"
 BASELINE = "PlainConvUNet"
 # how much better than the baseline in Dice
@@ -139,6 +141,7 @@ def entry(configuration: str, name: str, folds: list[int], rng: np.random.Genera
         "network": name,
         "trainer": TRAINERS.get(name, "PlainConvUNetTrainer_50epochs"),
         "plans": "nnUNetPlans",
+        "budget": None if name == BASELINE else budget(f"{name}Trainer", gpu_memory=24, base_width=None),
         "patch_size": [56, 40] if configuration == "2d" else [40, 56, 40],
         "batch_size": 366 if configuration == "2d" else 9,
         "features": [32, 64, 128, 256],

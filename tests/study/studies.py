@@ -22,17 +22,22 @@ device: cpu
 
 
 def make_study(root: Path, text: str = STUDY) -> Study:
-    if not (root / "nnUNet_raw").exists():
-        write_dataset(root, HIPPOCAMPUS, [1, 1, 1], [[40, 40, 40]] * 5)
+    make_dataset(root)
     file = root / "mine.yaml"
     file.write_text(text)
     return read_study(file)
 
 
-def write_plans(root: Path, **configurations: dict[str, object]) -> None:
+def make_dataset(root: Path) -> None:
+    if not (root / "nnUNet_raw").exists():
+        write_dataset(root, HIPPOCAMPUS, [1, 1, 1], [[40, 40, 40]] * 5)
+
+
+def write_plans(root: Path, name: str = "nnUNetPlans", **configurations: dict[str, object]) -> None:
     """Plans that say where data lies, and no more."""
-    plans = {"plans_name": "nnUNetPlans", "configurations": configurations}
-    (root / "nnUNet_preprocessed" / HIPPOCAMPUS / "nnUNetPlans.json").write_text(json.dumps(plans))
+    make_dataset(root)
+    plans = {"dataset_name": HIPPOCAMPUS, "plans_name": name, "configurations": configurations}
+    (root / "nnUNet_preprocessed" / HIPPOCAMPUS / f"{name}.json").write_text(json.dumps(plans))
 
 
 def make_cascade(root: Path) -> Study:

@@ -77,6 +77,26 @@ def test_a_trainer_of_nnunets_own(tmp_path: Path) -> None:
     assert study.networks[0] == Network("nnUNet_5epochs", "nnUNetTrainer_5epochs", "nnUNetPlans")
 
 
+@pytest.mark.parametrize(
+    ("baseline", "name"),
+    [
+        ("plain", "plain"),
+        ("PlainConvUNetTrainer", "plain"),
+        ("CAggNetTrainer_5epochs", "CAggNet"),
+        ("CAggNetTrainer_DiceCE", "CAggNet_DiceCE"),
+        ("CAggNetTrainer_DiceCE_5epochs", "CAggNet_DiceCE"),
+        ("CAggNetTrainer", "CAggNet"),
+        ("UNetSharpTrainer", "UNetSharp_L2"),
+    ],
+)
+def test_the_baseline_by_its_name_or_its_trainers(baseline: str, name: str, tmp_path: Path) -> None:
+    trainers = (
+        "[{trainer: PlainConvUNetTrainer, name: plain}, CAggNetTrainer, CAggNetTrainer_DiceCE, UNetSharpTrainer_L2]"
+    )
+    text = f"datasets: 801\nconfigurations: 2d\ntrainers: {trainers}\nepochs: 5\nbaseline: {baseline}\n"
+    assert read_study(write(tmp_path, text)).baseline == name
+
+
 BAD = {
     "a key that is unknown": ("epoch: 5", 6, "unknown key epoch; the keys are datasets"),
     "a key that is there twice": ("folds: 1\nfolds: 2", 7, "folds is here twice"),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -16,12 +20,13 @@ import torch
 from planning import HIPPOCAMPUS, set_folders
 from studies import finish, make_cascade, make_study
 
-from nnunet_archs.study.jobs import Job, jobs_of, seconds_left
-from nnunet_archs.study.locks import is_held
+from nnunet_archs.study import locks
+from nnunet_archs.study.jobs import Job, begun, jobs_of, seconds_left
+from nnunet_archs.study.locks import acquire, holding, is_held
 from nnunet_archs.study.train import BUSY, set_aside_broken
 
 HOLD = "import sys; from pathlib import Path; from nnunet_archs.study.locks import acquire"
-HOLD += "; assert acquire(Path(sys.argv[1])); print('held', flush=True); input()"
+HOLD += "; lock = acquire(Path(sys.argv[1])); assert lock; print('held', flush=True); input()"
 
 
 @pytest.fixture
@@ -31,9 +36,9 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
 
 @contextmanager
-def held(lock: Path) -> Iterator[subprocess.Popen[bytes]]:
+def held(lock: Path, program: str = HOLD) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that holds a lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", program, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
     try:
@@ -115,10 +120,74 @@ def test_a_lock_is_free_when_its_process_was_killed(tmp_path: Path) -> None:
         assert is_held(lock)
         command = [sys.executable, "-m", "nnunet_archs.study.train", "fold_0", str(lock), "--", "4", "2d", "0"]
         other = subprocess.run(command, capture_output=True, text=True)
-        assert (other.returncode, other.stderr) == (BUSY, f"another process holds {lock}\n")
+        assert other.returncode == BUSY
+        who = rf"waits for {lock}, held by process {process.pid} on {platform.node()} since \d{{4}}-.*T.*\n"
+        assert re.fullmatch(who, other.stderr)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not is_held(lock)
+
+
+FORK = "; import multiprocessing, time; p = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))"
+FORK += "; p.start(); print(p.pid, flush=True); p.join()"
+
+
+def test_a_lock_is_not_kept_by_a_worker_that_outlives_its_training(tmp_path: Path) -> None:
+    lock = tmp_path / "fold_0.lock"
+    with held(lock, HOLD.removesuffix("; input()") + FORK) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        assert is_held(lock)
+        process.kill()
+        process.wait()
+        os.kill(worker, 0)  # it is there still
+        try:
+            assert not is_held(lock)
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_whoever_looks_at_a_lock_neither_makes_nor_keeps_it(tmp_path: Path) -> None:
+    lock = tmp_path / "fold_0.lock"
+    assert not is_held(lock)
+    assert list(tmp_path.iterdir()) == []
+    mine = acquire(lock)
+    assert mine is not None
+    assert is_held(lock)
+    mine.release()
+    assert not is_held(lock)
+    assert acquire(lock) is not None
+
+
+def test_a_study_says_for_whom_it_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "study.lock"
+    monkeypatch.setattr(locks, "ACQUIRE_SECONDS", 0)
+    said: list[str] = []
+
+    def release(*words: str, **_: object) -> None:
+        said.extend(words)
+        process.kill()
+        process.wait()
+
+    monkeypatch.setattr("builtins.print", release)
+    with held(lock) as process, holding(lock, "preparation of Dataset801_Hippocampus"):
+        pass
+    monkeypatch.undo()
+    (line,) = said
+    assert line.startswith(f"preparation of Dataset801_Hippocampus waits for {lock}, held by process {process.pid} on ")
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with files in place of locks: those of a killed holder would stay."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(ValueError, match=r"fold_0\.lock cannot be locked .*move it to a file system with locks"):
+        acquire(tmp_path / "fold_0.lock")
 
 
 def test_what_is_left(jobs: list[Job]) -> None:
@@ -128,12 +197,31 @@ def test_what_is_left(jobs: list[Job]) -> None:
         finish(job)
         log = job.folder / "training_log_2026_01_31_12_00_00.txt"
         log.touch()
-        begun = datetime(2026, 1, 31, 12).timestamp()
-        os.utime(log, (begun, begun + seconds))
+        start = datetime(2026, 1, 31, 12).timestamp()
+        for file in (log, job.folder / "validation" / "summary.json"):
+            os.utime(file, (start, start + seconds))
         assert job.seconds() == seconds
     states = {job: job.state() for job in jobs}
     # fold 1 of both takes as long again, and four of 3d_fullres what is known on average
-    assert seconds_left(jobs, states, 2) == (100 + 300 + 4 * 200) / 2
+    assert seconds_left(jobs, states, 1) == 100 + 300 + 4 * 200
+    assert seconds_left(jobs, states, 2) == 100 + 3 * 200
+    assert seconds_left(jobs, states, 20) == 300
+
+
+def test_start_up_and_validation_of_a_fold_are_counted(jobs: list[Job]) -> None:
+    job = jobs[0]
+    finish(job)
+    start = datetime(2026, 1, 31, 12).timestamp()
+    for hour, seconds in ((10, 5), (12, 40)):
+        log = job.folder / f"training_log_2026_1_31_{hour}_00_00.txt"
+        log.touch()
+        os.utime(log, (start, begun(log) + seconds))
+    os.utime(job.folder / "validation" / "summary.json", (start, start + 100))
+    assert job.seconds() == 5 + 100
+    holder = job.lock.with_name("fold_0.lock.holder")
+    for since, seconds in ((start - 30, 5 + 30 + 100), (start - 9000, 5 + 100)):  # the second: of a try long ago
+        holder.write_text(json.dumps({"host": "a", "pid": 1, "since": datetime.fromtimestamp(since).isoformat()}))
+        assert job.seconds() == seconds
 
 
 def test_a_cascade_needs_all_folds_of_its_first_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def case(shape=(6, 40, 30)):
 
 
 def drawn(*args):
-    return np.asarray(Image.open(io.BytesIO(draw_overlay(*args))).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(draw_overlay(*args)[0])).convert("RGB"))
 
 
 def has(pixels, colour):
@@ -39,6 +39,15 @@ def test_a_panel_a_network_and_one_for_the_reference():
         drawn(image, labels, dict.fromkeys(names, labels), (3, 1, 1), NAMES).shape[1] for names in ("a", "ab", "abcd")
     ]
     assert np.diff(widths).tolist() == pytest.approx([PANEL * DPI, 2 * PANEL * DPI], abs=2)
+
+
+def test_what_stands_over_the_panels():
+    image, labels = case()
+    none = np.zeros_like(labels)
+    _, titles = draw_overlay(image, labels, {"a": labels, "b": none}, (3, 1, 1), NAMES, {"a": 0.9126, "b": 0.0})
+    assert titles == "reference, slice 4 of 6; a, Dice 0.913; b, Dice 0.000, no foreground predicted"
+    _, titles = draw_overlay(image, labels, {"a": none}, (3, 1, 1), NAMES)
+    assert titles.endswith("; a, no foreground predicted")
 
 
 def test_a_title_of_several_lines_is_not_cut():

@@ -21,7 +21,7 @@ from nnunet_archs.study.overlays import Overlay
 from nnunet_archs.study.report import write_report
 
 WRITTEN = ("comparisons.csv", "report.html", "report.json", "summary.csv")
-OVERLAYS = [Overlay(DATASET, "2d", "hippocampus_001", "best", 0.91, BASELINE, b"\x89PNG, made up", "two <contours>")]
+OVERLAYS = [Overlay(DATASET, "2d", "hippocampus_001", "best", 0.91, BASELINE, b"\x89PNG, made up", "two <contours>", 3)]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -133,6 +133,7 @@ def test_the_main_table_can_be_computed_from_the_cases(study, configuration):
         assert int(table[name]["hausdorff95_infinite"]) == (name == BASELINE)
         assert shown[name][3] == "{:.2f} {:.2f}–{:.2f}".format(*quartiles) + ", 1 infinite" * (name == BASELINE)
     assert shown["CAggNet"][6:] == ["14.24 M", "23.00 G", "–", "77 min"]
+    assert shown[BASELINE][8] == "3.2 GiB"
 
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
@@ -190,6 +191,19 @@ def test_missing_runs_and_cases_are_named(study):
     assert all(f"hippocampus_{i:03d}" in notes for i in range(3, 30, 5))
     assert not sections(study)[0]["notes"]
     assert "CUDA out of memory in epoch 3" in text(study)
+
+
+def test_the_menu_has_no_missing_runs_where_there_are_none(study, tmp_path):
+    assert '<a href="#missing">Missing runs</a>' in page(study)
+    write_report(make_study(tmp_path, configurations=("2d",), missing_fold=None))
+    assert "Missing runs" not in text(tmp_path)
+
+
+def test_p_is_explained_where_it_stands(study):
+    after_table = page(study).split('<table class="comparisons">')[1].split("<h3>")[0]
+    assert "the same for all 3 comparisons of a metric together, by Holm’s method" in after_table
+    after_map = page(study).split('<table class="map">')[1].split("<h3>")[0]
+    assert f"there it is adjusted for the 3 comparisons with {BASELINE}, here for all 6 pairs" in after_map
 
 
 def test_all_pairs_are_compared_without_a_baseline(tmp_path):

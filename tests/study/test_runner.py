@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from planning import set_folders
+from rich.console import Console
 from studies import STUDY, finish, make_cascade, make_study, write_plans
 
+from nnunet_archs.scripts.main import main
 from nnunet_archs.study import executors, runner
 from nnunet_archs.study.definition import Study
 from nnunet_archs.study.executors import ClusterExecutor, LocalExecutor, gpu_names
@@ -42,6 +45,9 @@ class Instant:
     def start(self, job: Job) -> Done:
         self.begun.append(job.title.split(" ", 1)[1])
         return Done(self.end(job))
+
+    def waits_for(self) -> list[Path]:
+        return []
 
     def describe(self, job: Job) -> str:
         return job.name
@@ -180,3 +186,100 @@ def test_a_place_for_each_training(study: Study, tmp_path: Path, monkeypatch: py
     held.clear()
     assert executor.start(jobs[3]) is not None
     assert [place for place, _ in begun] == [str(lock) for lock in (first, third, first, second)]
+
+
+def test_the_status_has_whole_names(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a name of the reports that is longer than what eighty columns leave beside five folds"
+    text = STUDY.replace("CAggNetTrainer]", f"{{trainer: CAggNetTrainer, name: {name}}}]")
+    long = make_study(tmp_path, text)
+    assert main(["study", "status", str(long.file)]) == 0
+    assert name in capsys.readouterr().out
+    screen = io.StringIO()
+    table = runner.status_table(long, jobs_of(long), 1)
+    Console(width=40, file=screen, force_terminal=True, color_system=None).print(table)
+    columns = zip(*(line.split("│") for line in screen.getvalue().splitlines() if "│" in line), strict=True)
+    assert any(name.replace(" ", "") in "".join(column).replace(" ", "") for column in columns)
+
+
+class Full(Instant):
+    """An executor that has no room at first: another study trains there."""
+
+    def __init__(self, lock: Path) -> None:
+        super().__init__(succeed)
+        self.lock: Path | None = lock
+
+    def start(self, job: Job) -> Done | None:  # type: ignore[override]
+        return None if self.lock else super().start(job)
+
+    def waits_for(self) -> list[Path]:
+        lock, self.lock = self.lock, None
+        return [lock] if lock else []
+
+
+def test_whom_a_study_waits_for_is_said(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On no terminal too; it had said nothing until the other had ended."""
+    first = jobs_of(study)[0]
+    state, seen = Job.state, []
+
+    def trained_elsewhere_at_first(job: Job) -> str:
+        if job == first and len(seen) < 2:
+            seen.append(job)
+            return "running"
+        return state(job)
+
+    monkeypatch.setattr(Job, "state", trained_elsewhere_at_first)
+    assert runner.run_jobs(study, Full(tmp_path / "GPU-0.lock")) == []
+    lines = capsys.readouterr().out
+    assert f"waiting: {first.title} is trained by another process: {first.lock}, held by an unknown process" in lines
+    assert lines.count(f"waiting for room: another study trains: {tmp_path / 'GPU-0.lock'}, held by") == 1
+
+
+class Queued:
+    """A cluster's job, which is queued as long as its file is there."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        file.touch()
+
+    def done(self) -> bool:
+        return not self.file.exists()
+
+    def result(self) -> int:
+        return 0
+
+
+def test_what_is_queued_is_not_queued_again(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that queued it was killed, and another goes on."""
+    on_cluster = make_study(
+        tmp_path, STUDY + "executor: {kind: submitit, cluster: local, jobs: 2, parameters: {timeout_min: 5}}\n"
+    )
+    submitted: list[Path] = []
+
+    def submit(training: executors.Training) -> Queued:
+        submitted.append(tmp_path / f"{len(submitted)}.job")
+        return Queued(submitted[-1])
+
+    def begin() -> ClusterExecutor:
+        executor = ClusterExecutor(on_cluster)
+        monkeypatch.setattr(executor.executor, "submit", submit)
+        return executor
+
+    jobs, first, second = jobs_of(on_cluster), begin(), begin()
+    assert [first.start(job) is not None for job in jobs[:3]] == [True, True, False]
+    runs = [second.start(job) for job in jobs[:3]]
+    assert [run is not None for run in runs] == [True, True, False]
+    assert len(submitted) == 2
+    submitted[0].unlink()
+    assert runs[0] is not None
+    assert runs[0].exit_code() == 0
+    first.note(jobs[1]).write_text("none")
+    with pytest.raises(ValueError, match=r"queued cannot be read .* remove it"):
+        begin().start(jobs[1])
+    # what has ended without a trained network is queued again
+    assert begin().start(jobs[0]) is not None
+    assert len(submitted) == 3

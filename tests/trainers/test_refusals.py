@@ -14,6 +14,7 @@ import torch
 from hand_made import DATASET, make_batch, make_dataset_json, make_plans, make_trainer
 
 from nnunet_archs.discovery import discovery_folder
+from nnunet_archs.nnunet.plans import check_data
 from nnunet_archs.trainers.registry import known, resolve_paper
 
 Change = Callable[[dict[str, Any]], None]
@@ -93,6 +94,31 @@ def test_results_folder_has_to_be_set(capsys: pytest.CaptureFixture[str], monkey
         resolve_paper("UNetSharpTrainer")(make_plans(3), "tiny", 0, make_dataset_json(), torch.device("cpu"))
     assert end.value.code == 2
     assert "nnUNet_results is not set" in capsys.readouterr().err
+
+
+def test_data_that_other_plans_preprocess_otherwise(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plans that were moved from another data set go on naming data, which is of another spacing here."""
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    plans, theirs = make_plans(3), make_plans(3)
+    for made in (plans, theirs):
+        made["configurations"]["tiny"]["data_identifier"] = "TheirPlans_tiny"
+    theirs["plans_name"] = "TheirPlans"
+    theirs["configurations"]["tiny"]["spacing"] = [3.0, 1.0, 1.0]
+    (tmp_path / DATASET).mkdir()
+    for made in (plans, theirs):
+        (tmp_path / DATASET / f"{made['plans_name']}.json").write_text(json.dumps(made))
+    check_data(theirs, "tiny")  # it is their own data
+    with pytest.raises(SystemExit) as end:
+        resolve_paper("UNetSharpTrainer")(plans, "tiny", 0, make_dataset_json(), torch.device("cpu"))
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "HandMadePlans/tiny of Dataset901_HandMade names the data TheirPlans_tiny, which TheirPlans" in line
+    assert "nnUNetv2_move_plans_between_datasets -tp NAME" in line
+    theirs["configurations"]["tiny"]["spacing"] = plans["configurations"]["tiny"]["spacing"]
+    (tmp_path / DATASET / "TheirPlans.json").write_text(json.dumps(theirs))
+    check_data(plans, "tiny")
 
 
 @pytest.mark.parametrize("name", sorted(known()))

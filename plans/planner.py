@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
-from math import ceil, prod
+from math import ceil, inf, prod
 from typing import Any, ClassVar
 
 import torch
@@ -126,6 +126,7 @@ class NetworkPlanner(ExperimentPlanner):
         planned: dict[str, Any] = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, {}
         )
+        planned["patch_size"] = self.serving_patch(planned)
         self._larger[data_identifier] = self._refused
         self._voxels[data_identifier] = approximate_n_voxels_dataset
         return planned
@@ -143,13 +144,13 @@ class NetworkPlanner(ExperimentPlanner):
         """What nnU-Net's planner compares with its reference: more than that if two patches do not fit."""
         if not self._is_wanted:
             return 1  # whatever nnU-Net begins with will do
-        patch = tuple(int(n) for n in patch_size)
         topology = {
             "network_class_name": arch_class_name,
             "arch_kwargs": arch_kwargs,
             "_kw_requires_import": arch_kwargs_req_import,
         }
-        planned: dict[str, Any] = {"patch_size": patch, "batch_dice": True, "architecture": topology}
+        planned: dict[str, Any] = {"patch_size": patch_size, "batch_dice": True, "architecture": topology}
+        patch = planned["patch_size"] = self.serving_patch(planned)
         planned["architecture"] = self.architecture(planned)
         key = f"{patch} {arch_kwargs['strides']}"
         if key not in self._excess:
@@ -157,7 +158,7 @@ class NetworkPlanner(ExperimentPlanner):
         excess = self._excess[key]
         if excess > 1:
             self._refused = patch
-            if prod(patch) <= SMALLEST[len(patch)]:
+            if prod(patch_size) <= SMALLEST[len(patch)]:
                 raise ValueError(self.does_not_fit(planned))
         return excess * self.threshold(len(patch))
 
@@ -169,6 +170,10 @@ class NetworkPlanner(ExperimentPlanner):
         check_width_is_free(self.trainer, planned)
         return with_base_width(stated, self.base_width)
 
+    def serving_patch(self, planned: dict[str, Any]) -> tuple[int, ...]:
+        """The patch that the trainer's network takes in place of a configuration's."""
+        return tuple(int(n) for n in self.trainer.serving_patch(ConfigurationManager(planned)))
+
     def threshold(self, n_axes: int) -> float:
         """The estimate of a patch of which two just fit, as nnU-Net's planner has it."""
         reference = self.UNet_reference_val_2d if n_axes == 2 else self.UNet_reference_val_3d
@@ -178,10 +183,11 @@ class NetworkPlanner(ExperimentPlanner):
     def excess(self, planned: dict[str, Any], input_channels: int, output_channels: int) -> float:
         """Memory of a step with two patches, in parts of what there is."""
         patch, strides = planned["patch_size"], planned["architecture"]["arch_kwargs"]["strides"]
-        if str(strides) not in self._of_topology:
+        if self._of_topology.get(str(strides), (inf,))[0] > prod(patch):
             # large patches take long to measure, and most are far too large
             steps = [prod(axis) for axis in zip(*strides, strict=True)]
-            probe = tuple(ceil(size / step / 2) * step for size, step in zip(patch, steps, strict=True))
+            halves = [ceil(size / step / 2) * step for size, step in zip(patch, steps, strict=True)]
+            probe = self.serving_patch({**planned, "patch_size": halves})
             self._of_topology[str(strides)] = prod(probe), self.memory({**planned, "patch_size": probe}, MIN_BATCH_SIZE)
         voxels, memory = self._of_topology[str(strides)]
         estimate = memory.scaled(prod(patch) / voxels).peak / self.usable
@@ -348,8 +354,13 @@ def check_width_is_free(trainer: type[PaperTrainer], planned: dict[str, Any]) ->
     """Check that a plan decides how wide a trainer's network is.
 
     Raises:
-        ValueError: if the trainer's name does.
+        ValueError: if the trainer's name does, or the network has but one width.
     """
+    if not getattr(trainer.network_class, "has_width", True):
+        raise ValueError(
+            f"{trainer.__name__}: its network has one width; plan it without --match and --base-width, and match the "
+            "others to its plans"
+        )
     if "features_per_stage" in trainer.architecture_options(ConfigurationManager(planned)):
         raise ValueError(f"{trainer.__name__}: its name says how wide the network is; leave that option out")
 

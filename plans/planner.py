@@ -65,7 +65,8 @@ CONFIGURATIONS = {
 class NetworkPlanner(ExperimentPlanner):
     """nnU-Net's planner for a trainer's network and a GPU of `gpu_memory` GiB.
 
-    `base_width` is the features at stage 0, in place of nnU-Net's 32; `configurations` are those that are wanted.
+    `base_width` is the features at stage 0, in place of nnU-Net's 32; `configurations` are those that are wanted,
+    by default all that the network can be trained in.
     """
 
     LIMIT: ClassVar[str] = "memory"
@@ -77,7 +78,7 @@ class NetworkPlanner(ExperimentPlanner):
         *,
         gpu_memory: float,
         base_width: int | None = None,
-        configurations: Sequence[str] = tuple(CONFIGURATIONS),
+        configurations: Sequence[str] | None = None,
     ) -> None:
         with warnings.catch_warnings():
             # nnU-Net's presets warn of every target but their own
@@ -85,7 +86,7 @@ class NetworkPlanner(ExperimentPlanner):
             super().__init__(dataset, gpu_memory)
         self.trainer = trainer
         self.base_width = base_width
-        self.wanted = [name for wanted in configurations for name in CONFIGURATIONS[wanted]]
+        self.wanted = [name for wanted in configurations or trainable(trainer) for name in CONFIGURATIONS[wanted]]
         self.usable = max(1, gpu_memory * GIB * (1 - RESERVED_SHARE) - RESERVE)
         self.limits: dict[str, Limits] = {}
         self._voxels: dict[str, float] = {}  # of the data set at a configuration's spacing
@@ -327,6 +328,12 @@ def planner_class(trainer: type[PaperTrainer], gpu_memory: float) -> type[Networ
         presets: dict[float, type[NetworkPlanner]] = {24: ResEncLPlanner, 40: ResEncXLPlanner}
         return presets.get(gpu_memory, ResEncMPlanner)
     return BaselinePlanner if issubclass(trainer, BaselineTrainer) else NetworkPlanner
+
+
+def trainable(trainer: type[PaperTrainer]) -> list[str]:
+    """The configurations of the dimensions that a trainer's network has."""
+    dimensions = getattr(trainer.network_class, "dimensions", (2, 3))
+    return [name for name in CONFIGURATIONS if int(name[0]) in dimensions]
 
 
 def architecture(trainer: type[PaperTrainer], planned: dict[str, Any]) -> dict[str, Any]:

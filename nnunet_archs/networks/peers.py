@@ -96,7 +96,7 @@ class UNETR(ForeignNetwork):
         for block in net.vit.blocks:
             # parts of MONAI's block that this network does not use
             block.norm_cross_attn = block.cross_attn = nn.Identity()
-        return net  # type: ignore[no-any-return]
+        return net
 
 
 class SwinUNETR(ForeignNetwork):
@@ -170,7 +170,7 @@ class MedNeXt(ForeignNetwork):
         )
         if n_heads > 1:
             net.out_blocks[0] = nn.Identity()  # the deepest stage's
-        return net  # type: ignore[no-any-return]
+        return net
 
     @override
     def train(self, mode: bool = True) -> MedNeXt:
@@ -236,7 +236,7 @@ class DeepLabV3Plus(ResNetNetwork):
         )
         pooling = net.decoder.aspp[0].convs[-1]
         pooling[2] = PooledNorm(pooling[2].num_features)
-        return net  # type: ignore[no-any-return]
+        return net
 
 
 class PooledNorm(nn.BatchNorm2d):

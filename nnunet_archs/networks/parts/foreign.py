@@ -91,7 +91,7 @@ class ForeignNetwork(SegmentationNetwork):
 
     @classmethod
     def planned(cls, topology_kwargs: Mapping[str, Any], patch_size: Sequence[int]) -> dict[str, Any]:
-        """The keywords for a patch, made of those of any topology; the stages are the module's own where it has some."""
+        """The keywords for a patch, made of those of any topology, with the module's own stages if it has some."""
         own: dict[str, Any] = {"patch_size": [int(size) for size in patch_size]}
         if cls.strides is not None:
             n_stages = len(cls.strides)

@@ -166,7 +166,7 @@ def make(task: Task, args: argparse.Namespace) -> tuple[dict[str, Any], list[Row
                 task.trainer,
                 gpu_memory=gpu_memory,
                 base_width=args.base_width,
-                configurations=args.configurations or list(CONFIGURATIONS),
+                configurations=args.configurations,
             )
             plans, limits = planner.plan(), planner.limits
         except (OSError, AssertionError, StopIteration) as error:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
-from math import ceil, prod
+from math import ceil, inf, prod
 from typing import Any, ClassVar
 from unittest.mock import patch
 
@@ -69,7 +69,8 @@ CONFIGURATIONS = {
 class NetworkPlanner(ExperimentPlanner):
     """nnU-Net's planner for a trainer's network and a GPU of `gpu_memory` GiB.
 
-    `base_width` is the features at stage 0, in place of nnU-Net's 32; `configurations` are those that are wanted.
+    `base_width` is the features at stage 0, in place of nnU-Net's 32; `configurations` are those that are wanted,
+    by default all that the network can be trained in.
     """
 
     LIMIT: ClassVar[str] = "memory"
@@ -81,7 +82,7 @@ class NetworkPlanner(ExperimentPlanner):
         *,
         gpu_memory: float,
         base_width: int | None = None,
-        configurations: Sequence[str] = tuple(CONFIGURATIONS),
+        configurations: Sequence[str] | None = None,
     ) -> None:
         with warnings.catch_warnings():
             # nnU-Net's presets warn of every target but their own
@@ -90,7 +91,7 @@ class NetworkPlanner(ExperimentPlanner):
         self.trainer = trainer
         self.gpu_memory = gpu_memory
         self.base_width = base_width
-        self.wanted = [name for wanted in configurations for name in CONFIGURATIONS[wanted]]
+        self.wanted = [name for wanted in configurations or trainable(trainer) for name in CONFIGURATIONS[wanted]]
         self.usable = max(1, gpu_memory * GIB * (1 - RESERVED_SHARE) - RESERVE)
         self.limits: dict[str, Limits] = {}
         self._voxels: dict[str, float] = {}  # of the data set at a configuration's spacing
@@ -131,6 +132,7 @@ class NetworkPlanner(ExperimentPlanner):
         planned: dict[str, Any] = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, {}
         )
+        planned["patch_size"] = self.serving_patch(planned)
         self._larger[data_identifier] = self._refused
         self._voxels[data_identifier] = approximate_n_voxels_dataset
         return planned
@@ -148,13 +150,13 @@ class NetworkPlanner(ExperimentPlanner):
         """What nnU-Net's planner compares with its reference: more than that if two patches do not fit."""
         if not self._is_wanted:
             return 1  # whatever nnU-Net begins with will do
-        patch = tuple(int(n) for n in patch_size)
         topology = {
             "network_class_name": arch_class_name,
             "arch_kwargs": arch_kwargs,
             "_kw_requires_import": arch_kwargs_req_import,
         }
-        planned: dict[str, Any] = {"patch_size": patch, "batch_dice": True, "architecture": topology}
+        planned: dict[str, Any] = {"patch_size": patch_size, "batch_dice": True, "architecture": topology}
+        patch = planned["patch_size"] = self.serving_patch(planned)
         planned["architecture"] = self.architecture(planned)
         key = f"{patch} {arch_kwargs['strides']}"
         if key not in self._excess:
@@ -162,7 +164,7 @@ class NetworkPlanner(ExperimentPlanner):
         excess = self._excess[key]
         if excess > 1:
             self._refused = patch
-            if prod(patch) <= SMALLEST[len(patch)]:
+            if prod(patch_size) <= SMALLEST[len(patch)]:
                 raise ValueError(self.does_not_fit(planned))
         return excess * self.threshold(len(patch))
 
@@ -174,6 +176,10 @@ class NetworkPlanner(ExperimentPlanner):
         check_width_is_free(self.trainer, planned)
         return with_base_width(stated, self.base_width)
 
+    def serving_patch(self, planned: dict[str, Any]) -> tuple[int, ...]:
+        """The patch that the trainer's network takes in place of a configuration's."""
+        return tuple(int(n) for n in self.trainer.serving_patch(ConfigurationManager(planned)))
+
     def threshold(self, n_axes: int) -> float:
         """The estimate of a patch of which two just fit, as nnU-Net's planner has it."""
         reference = self.UNet_reference_val_2d if n_axes == 2 else self.UNet_reference_val_3d
@@ -183,10 +189,11 @@ class NetworkPlanner(ExperimentPlanner):
     def excess(self, planned: dict[str, Any], input_channels: int, output_channels: int) -> float:
         """Memory of a step with two patches, in parts of what there is."""
         patch, strides = planned["patch_size"], planned["architecture"]["arch_kwargs"]["strides"]
-        if str(strides) not in self._of_topology:
+        if self._of_topology.get(str(strides), (inf,))[0] > prod(patch):
             # large patches take long to measure, and most are far too large
             steps = [prod(axis) for axis in zip(*strides, strict=True)]
-            probe = tuple(ceil(size / step / 2) * step for size, step in zip(patch, steps, strict=True))
+            halves = [ceil(size / step / 2) * step for size, step in zip(patch, steps, strict=True)]
+            probe = self.serving_patch({**planned, "patch_size": halves})
             self._of_topology[str(strides)] = prod(probe), self.memory({**planned, "patch_size": probe}, MIN_BATCH_SIZE)
         voxels, memory = self._of_topology[str(strides)]
         estimate = memory.scaled(prod(patch) / voxels).peak / self.usable
@@ -329,6 +336,12 @@ def planner_class(trainer: type[PaperTrainer], gpu_memory: float) -> type[Networ
     return BaselinePlanner if issubclass(trainer, BaselineTrainer) else NetworkPlanner
 
 
+def trainable(trainer: type[PaperTrainer]) -> list[str]:
+    """The configurations of the dimensions that a trainer's network has."""
+    dimensions = getattr(trainer.network_class, "dimensions", (2, 3))
+    return [name for name in CONFIGURATIONS if int(name[0]) in dimensions]
+
+
 def architecture(trainer: type[PaperTrainer], planned: dict[str, Any]) -> dict[str, Any]:
     """A trainer's network as a plan states it, with the topology of a configuration."""
     configuration = ConfigurationManager(planned)
@@ -354,8 +367,13 @@ def check_width_is_free(trainer: type[PaperTrainer], planned: dict[str, Any]) ->
     """Check that a plan decides how wide a trainer's network is.
 
     Raises:
-        ValueError: if the trainer's name does.
+        ValueError: if the trainer's name does, or the network has but one width.
     """
+    if not getattr(trainer.network_class, "has_width", True):
+        raise ValueError(
+            f"{trainer.__name__}: its network has one width; plan it without --match and --base-width, and match the "
+            "others to its plans"
+        )
     if "features_per_stage" in trainer.architecture_options(ConfigurationManager(planned)):
         raise ValueError(f"{trainer.__name__}: its name says how wide the network is; leave that option out")
 

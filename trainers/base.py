@@ -134,6 +134,22 @@ class PaperTrainer(nnUNetTrainer):
         return {}
 
     @classmethod
+    def stage_strides(cls, configuration: ConfigurationManager) -> Sequence[Sequence[int]]:
+        """The stride of every stage, by which targets are made: the plan's."""
+        strides: Sequence[Sequence[int]] = configuration.pool_op_kernel_sizes
+        return strides
+
+    @property
+    def target_strides(self) -> Sequence[Sequence[int]]:
+        """The same, of this training's plan."""
+        return self.stage_strides(self.configuration_manager)
+
+    @classmethod
+    def serving_patch(cls, configuration: ConfigurationManager) -> tuple[int, ...]:
+        """The patch that the network takes in place of a configuration's, no axis smaller: the same, for most."""
+        return tuple(configuration.patch_size)
+
+    @classmethod
     def planned_arguments(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         """What a plan made for this trainer's network states, with the topology of another's."""
         own = cls.missing_in_plans(configuration) | cls.architecture_options(configuration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +24,10 @@ class LossSetting(Protocol):
     enable_deep_supervision: bool
     is_ddp: bool
 
+    @property
+    def target_strides(self) -> Sequence[Sequence[int]]:
+        """The stride of every stage, by which targets are made."""
+
     def _get_deep_supervision_scales(self) -> list[list[float]] | None: ...
 
     def _do_i_compile(self) -> bool: ...
@@ -35,6 +40,7 @@ class Planned:
     label_manager: LabelManager
     configuration_manager: ConfigurationManager
     branch_stages: tuple[int, ...]
+    target_strides: Sequence[Sequence[int]]
     is_ddp: bool = False
 
     def __post_init__(self) -> None:
@@ -51,7 +57,7 @@ def supervision_scales(setting: LossSetting) -> list[list[float]] | None:
     """Size of each target in parts of the patch, an axis each, down to the deepest supervised stage."""
     if not setting.enable_deep_supervision:
         return None
-    strides = np.cumprod(setting.configuration_manager.pool_op_kernel_sizes, axis=0)
+    strides = np.cumprod(setting.target_strides, axis=0)
     return [list(1 / stride) for stride in strides[: max(setting.branch_stages) + 1]]
 
 
@@ -65,6 +71,9 @@ class Plannable(Protocol):
 
     def supervised_stages(self, network: nn.Module, n_stages: int, /) -> tuple[int, ...]:
         """The stages of the network's outputs."""
+
+    def stage_strides(self, configuration: ConfigurationManager, /) -> Sequence[Sequence[int]]:
+        """The stride of every stage, by which targets are made."""
 
     def make_loss(self, setting: LossSetting, /) -> nn.Module:
         """The loss of these outputs."""
@@ -95,7 +104,7 @@ def expected_memory(
             plans, configuration, channels, label_manager.num_segmentation_heads
         )
     stages = trainer.supervised_stages(network, len(configuration.pool_op_kernel_sizes))
-    planned = Planned(label_manager, configuration, stages)
+    planned = Planned(label_manager, configuration, stages, trainer.stage_strides(configuration))
     decoder: Any = network.decoder
     decoder.deep_supervision = planned.enable_deep_supervision
     batch_size = batch_size or configuration.batch_size
@@ -115,7 +124,7 @@ def make_targets(planned: Planned, batch_size: int) -> Tensor | list[Tensor]:
     labels, configuration = planned.label_manager, planned.configuration_manager
     channels = len(labels.foreground_regions) if labels.has_regions else 1
     dtype = torch.bool if labels.has_regions else torch.int16
-    sizes = [configuration.patch_size // step for step in np.cumprod(configuration.pool_op_kernel_sizes, axis=0)]
+    sizes = [configuration.patch_size // step for step in np.cumprod(planned.target_strides, axis=0)]
     targets = [torch.empty(batch_size, channels, *size, dtype=dtype, device="meta") for size in sizes]
     return targets if planned.enable_deep_supervision else targets[0]
 

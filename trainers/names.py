@@ -14,8 +14,6 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
     nnUNetTrainerNoMirroring,
 )
 
-from nnunet_archs.networks import SegmentationNetwork
-
 from .base import PaperTrainer
 from .options import Option
 
@@ -130,8 +128,8 @@ def plans_name(trainer: type[PaperTrainer]) -> str:
 
 def options_of(trainer: type[PaperTrainer]) -> list[Option]:
     """The options that a trainer's name can have."""
-    own_network = issubclass(trainer.network_class, SegmentationNetwork)
-    return [option for option in (*OPTIONS, *trainer.options) if own_network or not option.of_own_networks]
+    recomputes = getattr(trainer.network_class, "recomputes", False)
+    return [option for option in (*OPTIONS, *trainer.options) if recomputes or not option.of_own_networks]
 
 
 def find_option(word: str, trainer: type[PaperTrainer]) -> Option:

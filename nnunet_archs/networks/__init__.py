@@ -1,5 +1,6 @@
 """Networks, one module a paper; `parts` is what they share."""
 
+from .attention_unet import AttentionUNet
 from .caggnet import CAggNet
 from .crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
 from .focusnet import FocusNetPlusPlus
@@ -20,6 +21,7 @@ from .unet_sharp import (
 )
 
 __all__ = [
+    "AttentionUNet",
     "CAggNet",
     "CanonicalUNet3Plus",
     "CanonicalVNet3Plus",

@@ -58,6 +58,8 @@ def reference_of(trainer: str) -> Reference:
     network = getattr(networks, name.removesuffix("Trainer"), None)
     if network is None:
         return NNUNETS_OTHERS.get(name, NNUNET)
+    if network.citation:
+        return Reference(network.citation, network.link)
     # its module is its paper's; some of that module's rows are of papers that compare with it
     paper = mode(row.paper for row in PUBLISHED if row.network.__module__ == network.__module__)
     return Reference(paper.citation, paper.link)

@@ -11,14 +11,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hand_made import DATASET, PATCH, make_trainer
+from hand_made import ADAPTING, DATASET, PATCH, make_trainer
 from models import NAME, RESAMPLING, complete_plans, save_model
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from nnunet_archs.deploy import export as exporting
 from nnunet_archs.deploy import weights
 from nnunet_archs.scripts.main import main
-from nnunet_archs.trainers.registry import known
 
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 
@@ -44,7 +43,7 @@ def run_onnx(folder: Path, model: dict[str, Any], x: torch.Tensor, fold: str = "
     return logits
 
 
-@pytest.mark.parametrize(("index", "name"), list(enumerate(known())))
+@pytest.mark.parametrize(("index", "name"), list(enumerate(ADAPTING)))
 def test_every_network(index: int, name: str) -> None:
     """To ONNX in one dimension, which takes seconds, the next network in the other; to safetensors in both."""
     for n_axes in (2, 3):

@@ -28,12 +28,15 @@ from tiny_dataset import (
     save_first_stage,
 )
 
-from nnunet_archs.trainers.registry import known
+from nnunet_archs.trainers.foreign import ForeignTrainer
+from nnunet_archs.trainers.registry import paper_trainers
 
 TRAINER = "UNetSharpTrainer_2epochs_10iterations"
 LOWRES_TRAINER = "VNetSharpTrainer_1epochs_1iterations"
 FOLDS = {"2d": [0], "3d_fullres": [0, 1]}
 CPU = torch.device("cpu")
+ALL = list(paper_trainers())
+FOREIGN = [trainer for trainer in ALL if issubclass(trainer, ForeignTrainer)]
 
 pytestmark = pytest.mark.slow
 
@@ -234,16 +237,35 @@ def test_plans_for_a_network(home: Home, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("configuration", FOLDS)
-@pytest.mark.parametrize("trainer", sorted(known()))
+@pytest.mark.parametrize("trainer", [trainer.__name__ for trainer in ALL if trainer not in FOREIGN])
 @pytest.mark.usefixtures("in_process")
 def test_trains_and_predicts(trainer: str, configuration: str, home: Home) -> None:
-    name = f"{trainer}_1epochs_2iterations"
-    trained = get_trainer_from_args(ID, configuration, 0, name, PLANS, device=CPU)
+    train_and_predict(home, f"{trainer}_1epochs_2iterations", configuration, PLANS)
+
+
+@pytest.mark.parametrize("configuration", FOLDS)
+@pytest.mark.parametrize("trainer", FOREIGN)
+@pytest.mark.usefixtures("in_process")
+def test_networks_from_elsewhere_are_planned_and_train_and_predict(
+    trainer: type[ForeignTrainer], configuration: str, home: Home
+) -> None:
+    network, name = trainer.network_class, trainer.__name__
+    plan = ["plan", "-d", ID, "-tr", name, "-c", configuration, "--gpu-memory", "3", "--overwrite"]
+    if int(configuration[0]) not in network.dimensions:
+        with pytest.raises(AssertionError):
+            home.run("nnunet-archs", *plan)
+        return
+    home.run("nnunet-archs", *plan, *(["--base-width", "4"] if network.has_width else []))
+    train_and_predict(home, f"{name}_1epochs_2iterations_NoMirroring", configuration, f"{network.__name__}Plans")
+
+
+def train_and_predict(home: Home, name: str, configuration: str, plans: str) -> None:
+    trained = get_trainer_from_args(ID, configuration, 0, name, plans, device=CPU)
     trained.run_training()
     assert np.isfinite(trained.logger.get_value("train_losses", step=None)).all()
 
     predictor = nnUNetPredictor(use_mirroring=False, device=CPU, allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(home.results(name, configuration)), (0,))
+    predictor.initialize_from_trained_model_folder(str(home.results(name, configuration, plans=plans)), (0,))
     file = home.raw / "imagesTs" / f"e{N_TRAINING:02}_0000.nii.gz"
     image, properties = predictor.plans_manager.image_reader_writer_class().read_images([str(file)])
     label_map = predictor.predict_single_npy_array(image, properties)

@@ -52,8 +52,8 @@ class Home:
     def preprocessed(self) -> Path:
         return self.root / "nnUNet_preprocessed" / DATASET
 
-    def results(self, trainer: str, configuration: str, fold: int | None = None) -> Path:
-        model = self.root / "nnUNet_results" / DATASET / f"{trainer}__{PLANS}__{configuration}"
+    def results(self, trainer: str, configuration: str, fold: int | None = None, *, plans: str = PLANS) -> Path:
+        model = self.root / "nnUNet_results" / DATASET / f"{trainer}__{plans}__{configuration}"
         return model if fold is None else model / f"fold_{fold}"
 
     @property

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_archs.trainers.registry import resolve_paper
+from nnunet_archs.trainers.foreign import ForeignTrainer
+from nnunet_archs.trainers.registry import paper_trainers, resolve_paper
 
 DATASET = "Dataset901_HandMade"
 LABELS: dict[str, dict[str, Any]] = {
@@ -23,6 +24,8 @@ LABELS: dict[str, dict[str, Any]] = {
 }
 LABELS["two channels"] = LABELS["labels"]
 PATCH = {2: [32, 24], 3: [8, 16, 16]}
+# the trainers that take any plan; the others' plans are made for them
+ADAPTING = sorted(trainer.__name__ for trainer in paper_trainers() if not issubclass(trainer, ForeignTrainer))
 
 
 def make_plans(n_axes: int, n_stages: int = 3) -> dict[str, Any]:

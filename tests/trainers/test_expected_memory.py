@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from hand_made import make_batch, make_dataset_json, make_plans, make_trainer
+from hand_made import ADAPTING, make_batch, make_dataset_json, make_plans, make_trainer
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.measure.memory import GIB, LiveStorages
 from nnunet_archs.plans.planner import architecture
 from nnunet_archs.trainers.memory import expected_memory
-from nnunet_archs.trainers.registry import known, resolve_paper
+from nnunet_archs.trainers.registry import resolve_paper
 
 CPU = torch.device("cpu")
 
@@ -54,7 +54,7 @@ def test_a_real_step_takes_what_is_expected(name: str, target: str) -> None:
     assert max(expected.activations, expected.update) == pytest.approx(live.peak, rel=0.1)
 
 
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", ADAPTING)
 def test_every_trainer_and_every_kind_of_label(name: str) -> None:
     for target in ("labels", "regions+ignore"):
         whole, half = (expect(name, make_plans(3), target, half=half) for half in (False, True))
@@ -79,7 +79,7 @@ def test_the_step_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("n_axes", [2, 3])
-@pytest.mark.parametrize("name", [*known(), "UNetSharpTrainer_L1_checkpoint", "FocusNetPlusPlusTrainer_S"])
+@pytest.mark.parametrize("name", [*ADAPTING, "UNetSharpTrainer_L1_checkpoint", "FocusNetPlusPlusTrainer_S"])
 def test_nnunets_own_trainer_trains_the_network_that_a_plan_names(name: str, n_axes: int) -> None:
     plans = make_plans(n_axes)
     tiny = plans["configurations"]["tiny"]

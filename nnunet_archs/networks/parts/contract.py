@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
@@ -32,6 +32,11 @@ class SegmentationNetwork(nn.Module, ABC):
     Which heads exist is decided by the architecture's options, never by the switch `deep_supervision`: state dicts
     are equal with it on or off. `branch_stages` names the stage at whose resolution each branch of the list stands.
     """
+
+    recomputes: ClassVar[bool] = True  # the topology's `checkpoint` is heard
+    # the paper, as a list of references has it, where `nnunet_archs.fidelity` does not tell
+    citation: ClassVar[str] = ""
+    link: ClassVar[str] = ""
 
     def __init__(self, topology: Topology, *, branch_stages: tuple[int, ...], deep_supervision: bool) -> None:
         super().__init__()

@@ -1,0 +1,176 @@
+"""Networks from elsewhere: any `nn.Module` behind the contract of the networks here, through one small class.
+
+A subclass says how the module is built, and what it cannot do:
+
+    class Theirs(ForeignNetwork):
+        dimensions = (3,)
+        strides = (1, 2, 2, 2)
+
+        def build(self, topology, patch_size, input_channels, num_classes, n_heads):
+            nets = imported("theirs.nets", install="pip install theirs")
+            return nets.Theirs(input_channels, num_classes, width=topology.features_per_stage[0])
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, ClassVar, get_args
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Required, Unpack, override
+
+from .contract import SegmentationNetwork, Supervision, check_choice
+from .topology import Axes, Topology, TopologyKwargs
+
+
+class ForeignKwargs(TopologyKwargs, total=False):
+    """The keywords that every network from elsewhere takes."""
+
+    patch_size: Required[Sequence[int]]
+    deep_supervision: bool
+    supervision: Supervision | None
+
+
+class ForeignNetwork(SegmentationNetwork):
+    """A network whose module comes from elsewhere: its subclass states what that can do, and builds it.
+
+    Its keywords are those of the other networks and `patch_size`, in voxels. `supervision` "nnunet" and "paper" are
+    both the module's heads, of every stage but the deepest; by default it has those that it can have.
+
+    Raises:
+        ValueError: for dimensions, a patch, strides or channels that the module cannot take, heads that it has not,
+            or a package that is not installed.
+    """
+
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    # the module's stages, each with its stride along every axis; None: it takes those of the topology
+    strides: ClassVar[tuple[int, ...] | None] = None
+    smallest: ClassVar[int] = 1  # voxels that a patch has along every axis, at least
+    most_channels: ClassVar[int | None] = None  # of the input
+    has_heads: ClassVar[bool] = False  # at lower stages too
+    has_width: ClassVar[bool] = True  # the topology's features decide how wide it is
+    recomputes: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        patch_size: Sequence[int],
+        deep_supervision: bool = False,
+        supervision: Supervision | None = None,
+        **topology_kwargs: Unpack[TopologyKwargs],
+    ) -> None:
+        topology, patch = Topology.of(self, topology_kwargs), tuple(patch_size)
+        self.check(topology, patch, input_channels)
+        n_heads = self.n_heads(topology, supervision)
+        super().__init__(topology, branch_stages=tuple(range(n_heads)), deep_supervision=deep_supervision)
+        body = self.build(topology, patch, input_channels, num_classes, n_heads)
+        self.body = body.to(torch.get_default_device())  # some make tensors on the CPU whatever is asked for
+
+    @abstractmethod
+    def build(
+        self, topology: Topology, patch_size: Axes, input_channels: int, num_classes: int, n_heads: int
+    ) -> nn.Module:
+        """The module, with weights as it begins with; it gives logits, or those of `n_heads` stages, finest first."""
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """Logits of all heads, or of the full resolution alone."""
+        y = self.body(x)
+        outputs = [y] if isinstance(y, Tensor) else list(y)
+        return outputs if self.deep_supervision else outputs[:1]
+
+    @staticmethod
+    @override
+    def initialize(module: nn.Module) -> None:
+        """Nothing: a module from elsewhere begins with the weights that its makers chose."""
+
+    @classmethod
+    def planned(cls, topology_kwargs: Mapping[str, Any], patch_size: Sequence[int]) -> dict[str, Any]:
+        """The keywords for a patch, made of those of any topology, with the module's own stages if it has some."""
+        own: dict[str, Any] = {"patch_size": [int(size) for size in patch_size]}
+        if cls.strides is not None:
+            n_stages = len(cls.strides)
+            own |= {"n_stages": n_stages, "strides": [[stride] * len(patch_size) for stride in cls.strides]}
+            for name in ("features_per_stage", "kernel_sizes"):
+                given = topology_kwargs[name]
+                if not isinstance(given, int):  # what holds for the deepest stage holds for those below it
+                    own[name] = [*given, *[given[-1]] * n_stages][:n_stages]
+        return {**topology_kwargs, **own}
+
+    @classmethod
+    def serving(cls, patch_size: Sequence[int], total_stride: Sequence[int]) -> Axes:
+        """The next patch, no axis smaller, that serves a module with this product of strides."""
+        steps = total_stride if cls.strides is None else [math.prod(cls.strides)] * len(patch_size)
+        wanted = [max(size, cls.smallest) for size in patch_size]
+        patch = [-(-size // step) * step for size, step in zip(wanted, steps, strict=True)]
+        if patch == list(steps) and math.prod(steps) > 1:
+            # one voxel at the deepest stage cannot be normalised
+            patch[-1] *= 2
+        return tuple(patch)
+
+    def check(self, topology: Topology, patch: Axes, input_channels: int) -> None:
+        """Check what the module is asked to do.
+
+        Raises:
+            ValueError: if it cannot.
+        """
+        name, dim = type(self).__name__, topology.dim
+        if dim not in self.dimensions:
+            known = " and ".join(f"{n}D" for n in self.dimensions)
+            raise ValueError(f"conv_op={topology.conv_op.__name__}: {name} is there in {known} alone; train it so")
+        if len(patch) != dim:
+            raise ValueError(f"patch_size={list(patch)} has {len(patch)} axes, {name} has {dim}; give one size an axis")
+        if topology.checkpoint:
+            raise ValueError(f"checkpoint=True: {name} keeps all for backward; leave that out of its arguments")
+        if self.most_channels is not None and input_channels > self.most_channels:
+            raise ValueError(
+                f"input_channels={input_channels}: {name} takes {self.most_channels} at most, and a cascade adds one "
+                "for every label; train a configuration of fewer channels"
+            )
+        if self.strides is not None and topology.strides != tuple((stride,) * dim for stride in self.strides):
+            raise ValueError(
+                f"strides={[list(stride) for stride in topology.strides]}: {name} has {list(self.strides)} along every "
+                "axis; plan for it with nnunet-archs plan"
+            )
+        serving = self.serving(patch, topology.total_stride)
+        if patch != serving:
+            steps = " x ".join(map(str, topology.total_stride))
+            least = f", every axis at least {self.smallest}" if self.smallest > 1 else ""
+            raise ValueError(
+                f"patch_size={list(patch)}: {name} needs a multiple of {steps}{least}, and more than one voxel at its "
+                f"deepest stage; the next that serves is {list(serving)}, and nnunet-archs plan finds one"
+            )
+
+    def n_heads(self, topology: Topology, supervision: Supervision | None) -> int:
+        """How many stages have a head.
+
+        Raises:
+            ValueError: if the module has none at lower stages.
+        """
+        if supervision is not None:
+            check_choice("supervision", supervision, get_args(Supervision))
+        if not self.has_heads and supervision not in (None, "none"):
+            raise ValueError(
+                f"supervision={supervision!r}: {type(self).__name__} has no heads at lower stages; leave _DS out of "
+                "the trainer's name, or give supervision='none'"
+            )
+        return topology.last if self.has_heads and supervision != "none" else 1
+
+
+def imported(module: str, *, install: str) -> Any:
+    """A module of a package that need not be there, imported when a network is built from it.
+
+    Raises:
+        ValueError: if the package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0]:
+            raise
+        raise ValueError(f"{error.name} is not installed, and this network comes from it; {install}") from error

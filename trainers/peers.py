@@ -1,0 +1,74 @@
+"""Networks of MONAI and segmentation_models_pytorch, with nnU-Net's loss and recipe: what others would pick."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from typing_extensions import override
+
+from nnunet_archs.networks.parts.contract import Supervision
+from nnunet_archs.networks.peers import (
+    UNETR,
+    DeepLabV3Plus,
+    MedNeXt,
+    PSPNet,
+    SegResNet,
+    Size,
+    SwinUNETR,
+)
+
+from .foreign import ForeignTrainer
+from .options import Option
+
+
+class HeadlessTrainer(ForeignTrainer):
+    """A network whose output is all that can be supervised."""
+
+    supervision: ClassVar[Supervision | None] = "none"
+
+
+class SegResNetTrainer(HeadlessTrainer):
+    """MONAI's SegResNet."""
+
+    network_class = SegResNet
+
+
+class UNETRTrainer(HeadlessTrainer):
+    """MONAI's UNETR."""
+
+    network_class = UNETR
+
+
+class SwinUNETRTrainer(HeadlessTrainer):
+    """MONAI's Swin UNETR."""
+
+    network_class = SwinUNETR
+
+
+class MedNeXtTrainer(ForeignTrainer):
+    """MONAI's MedNeXt, kernels of 3, size S where the name says no other; supervised at X[i, L-i], i < L."""
+
+    network_class = MedNeXt
+    options: ClassVar[tuple[Option, ...]] = tuple(
+        Option(spelling=size, meaning=f"MedNeXt's size {size}", group="size", attribute="size", value=size)
+        for size in ("B", "M", "L")
+    )
+    size: ClassVar[Size] = "S"
+
+    @classmethod
+    @override
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        return {**super().architecture_options(configuration), "size": cls.size}
+
+
+class PSPNetTrainer(HeadlessTrainer):
+    """segmentation_models_pytorch's PSPNet, 2D."""
+
+    network_class = PSPNet
+
+
+class DeepLabV3PlusTrainer(HeadlessTrainer):
+    """segmentation_models_pytorch's DeepLabV3+, 2D."""
+
+    network_class = DeepLabV3Plus

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from nnunet_archs.files import what_is_wrong_with_writing
 from nnunet_archs.measure.counts import count
 from nnunet_archs.measure.time import Execution, sample
-from nnunet_archs.networks.parts.contract import SegmentationNetwork, check_choice
+from nnunet_archs.networks.parts.contract import check_choice
 from nnunet_archs.nnunet.device import choose_device
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.registry import paper_trainers, resolve_paper
@@ -173,21 +173,29 @@ def count_rows(workload: Workload, chosen: Sequence[str], forms: Sequence[str], 
 def forms_of(network: str, forms: Sequence[str]) -> list[str]:
     """Those of the forms that a network has, or one without a name."""
     network_class = trainer_of(network).network_class
-    if "fusion" in inspect.signature(network_class).parameters:
+    if has_fusion(network_class):
         return list(forms)
-    if issubclass(network_class, SegmentationNetwork) and "checkpoint" in forms:
-        return ["", "checkpoint"]
-    return [""]
+    return ["", "checkpoint"] if recomputes(network_class) and "checkpoint" in forms else [""]
+
+
+def has_fusion(network_class: type[nn.Module]) -> bool:
+    """Whether a network has the papers' form and ours."""
+    return "fusion" in inspect.signature(network_class).parameters
+
+
+def recomputes(network_class: type[nn.Module]) -> bool:
+    """Whether a network is made of the blocks here, which can compute again in backward; it has any topology then."""
+    return getattr(network_class, "recomputes", False)
 
 
 def build(workload: Workload, network: str, form: str) -> nn.Module:
     """A network with its trainer's options and supervision and the workload's features, on torch's default device."""
     trainer = trainer_of(network)
-    configuration, changes = workload.configuration, FORMS.get(form, {})
-    if "fusion" not in inspect.signature(trainer.network_class).parameters:
-        changes = {key: value for key, value in changes.items() if key != "fusion"}
-    topology = configuration.network_arch_init_kwargs
-    options = trainer.missing_in_plans(configuration) | topology | trainer.network_options(configuration) | changes
+    configuration, network_class = workload.configuration, trainer.network_class
+    changes = {key: value for key, value in FORMS.get(form, {}).items() if key != "fusion" or has_fusion(network_class)}
+    topology, own = configuration.network_arch_init_kwargs, trainer.missing_in_plans(configuration)
+    stated = own | topology if recomputes(network_class) else topology | own
+    options = stated | trainer.network_options(configuration) | changes
     requiring_import = configuration.network_arch_init_kwargs_req_import
     built: nn.Module = get_network_from_plans(
         trainer.network_path(), options, requiring_import, workload.input_channels, NUM_CLASSES, deep_supervision=True

@@ -105,7 +105,7 @@ class PaperTrainer(nnUNetTrainer):
                 determine_num_input_channels(manager, chosen, dataset_json),
                 manager.get_label_manager(dataset_json).num_segmentation_heads,
             )
-        return cls.supervised_stages(network, len(chosen.pool_op_kernel_sizes))
+        return cls.supervised_stages(network, len(cls.stage_strides(chosen)))
 
     @classmethod
     def supervised_stages(cls, network: nn.Module, n_stages: int) -> tuple[int, ...]:
@@ -135,9 +135,8 @@ class PaperTrainer(nnUNetTrainer):
 
     @classmethod
     def stage_strides(cls, configuration: ConfigurationManager) -> Sequence[Sequence[int]]:
-        """The stride of every stage, by which targets are made: the plan's."""
-        strides: Sequence[Sequence[int]] = configuration.pool_op_kernel_sizes
-        return strides
+        """The stride of every stage along every axis, by which targets are made: the plan's."""
+        return read_topology(configuration).strides
 
     @property
     def target_strides(self) -> Sequence[Sequence[int]]:

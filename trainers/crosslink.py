@@ -148,7 +148,7 @@ class CrosslinkNetTrainer(BranchedTrainer):
         loss = super().make_loss(setting)
         if not cls.attends():
             return loss
-        n_blocks = len(setting.configuration_manager.pool_op_kernel_sizes) - 1
+        n_blocks = len(setting.target_strides) - 1
         attention = AttentionLoss(
             mode="pairwise" if cls.branches > 2 else cls.attention_mode,
             blocks=n_blocks if cls.attention_block == "all" else 1,

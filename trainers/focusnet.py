@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,9 +25,8 @@ class Preset:
     block: Block
     meaning: str
 
-    def features_per_stage(self, configuration: ConfigurationManager) -> list[int]:
+    def features_per_stage(self, strides: Sequence[Sequence[int]]) -> list[int]:
         """Features of a plan's stages, at most 320 in 3D, as nnU-Net's planner has them."""
-        strides = configuration.pool_op_kernel_sizes
         features = [*self.features, *[self.features[-1]] * len(strides)][: len(strides)]
         return [min(f, 320) for f in features] if len(strides[0]) == 3 else features
 
@@ -72,10 +72,10 @@ class FocusNetPlusPlusTrainer(PaperTrainer):
         if cls.preset is None:
             return options
         preset = PRESETS[cls.preset]
-        features = preset.features_per_stage(configuration)
+        features = preset.features_per_stage(cls.stage_strides(configuration))
         return {**options, "features_per_stage": features, "block": preset.block, "stem": 32}
 
     @classmethod
     @override
     def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        return {"features_per_stage": PRESETS["text"].features_per_stage(configuration)}
+        return {"features_per_stage": PRESETS["text"].features_per_stage(cls.stage_strides(configuration))}

@@ -103,8 +103,9 @@ def expected_memory(
         network = trainer.build_network_architecture(
             plans, configuration, channels, label_manager.num_segmentation_heads
         )
-    stages = trainer.supervised_stages(network, len(configuration.pool_op_kernel_sizes))
-    planned = Planned(label_manager, configuration, stages, trainer.stage_strides(configuration))
+    strides = trainer.stage_strides(configuration)
+    stages = trainer.supervised_stages(network, len(strides))
+    planned = Planned(label_manager, configuration, stages, strides)
     decoder: Any = network.decoder
     decoder.deep_supervision = planned.enable_deep_supervision
     batch_size = batch_size or configuration.batch_size

@@ -33,7 +33,7 @@ class BaselineTrainer(PaperTrainer):
     @classmethod
     def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         """The blocks a stage."""
-        return cls.blocks(len(configuration.pool_op_kernel_sizes))
+        return cls.blocks(len(cls.stage_strides(configuration)))
 
     @classmethod
     def freeze_unused(cls, network: Any) -> None:

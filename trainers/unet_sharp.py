@@ -84,7 +84,7 @@ class PrunableTrainer(HybridTrainer):
     @override
     def check_plans(cls, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> tuple[int, ...]:
         stages = super().check_plans(plans, configuration, dataset_json)
-        n_stages = len(PlansManager(plans).get_configuration(configuration).pool_op_kernel_sizes)
+        n_stages = len(cls.stage_strides(PlansManager(plans).get_configuration(configuration)))
         level = cls.pruned_to or cls.level
         if level == n_stages - 1:
             raise ValueError(

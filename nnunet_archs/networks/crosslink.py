@@ -179,7 +179,9 @@ class CrosslinkNet(BranchedUNet):
             fusion=fusion,
         )
         self.attention_stages = attention_stages(attention_block, topology.last) if attention else []
-        self.attention = nn.ModuleList(attention_head(i, topology) for i in self.attention_stages)
+        heads = [attention_head(i, topology) for i in self.attention_stages]
+        # one head has the name in the state dict that it had before there could be several
+        self.attention = heads[0] if len(heads) == 1 else nn.ModuleList(heads)
 
     def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits of the UCRBs, or of the full resolution alone; in training, the attention's behind them."""
@@ -187,8 +189,9 @@ class CrosslinkNet(BranchedUNet):
         logits = self.decode(features, center)
         if not self.training:
             return logits
-        heads = zip(self.attention, self.attention_stages, strict=True)
-        return [*logits, *(head(branch) for head, stage in heads for branch in features[stage])]
+        heads = [self.attention] if len(self.attention_stages) == 1 else self.attention.children()
+        pairs = zip(heads, self.attention_stages, strict=True)
+        return [*logits, *(head(branch) for head, stage in pairs for branch in features[stage])]
 
 
 class Ablation(BranchedUNet):

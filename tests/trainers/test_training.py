@@ -243,3 +243,12 @@ def test_variants_of_augmentation_give_every_target(option: str, n_axes: int) ->
     assert [list(target.shape[1:]) for target in transformed["segmentation"]] == [
         [round(n * s) for n, s in zip(patch, scale, strict=True)] for scale in scales
     ]
+
+
+@pytest.mark.parametrize("name", ["UNetSharpTrainer", "FocusNetPlusPlusTrainer", "PlainConvUNetTrainer_7epochs"])
+def test_strides_that_a_plan_states_as_integers(name: str) -> None:
+    plans = make_plans(3)
+    plans["configurations"]["tiny"]["architecture"]["arch_kwargs"]["strides"] = [1, 2, 2]
+    trainer = make_trainer(name, plans)
+    losses = [float(trainer.train_step(make_batch(trainer))["loss"]) for _ in range(2)]
+    assert np.isfinite(losses).all()

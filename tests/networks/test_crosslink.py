@@ -168,7 +168,7 @@ def test_attention_is_of_the_third_block_and_changes_nothing_else() -> None:
     assert torch.equal(logits, without(x))
     features, _ = net.encoder(x)
     for attention, branch in zip((v, h), features[2], strict=True):
-        assert torch.equal(attention, net.attention[0](branch))
+        assert torch.equal(attention, net.attention(branch))
     assert not torch.equal(v, h)
 
 

@@ -137,6 +137,15 @@ def test_pairwise_takes_three_maps(spatial: tuple[int, ...], size: tuple[int, ..
     assert loss_of("pairwise", ignore=True)(tail, target).item() == pytest.approx(expected, rel=1e-4)
 
 
+@modes
+def test_the_loss_of_several_blocks_is_their_mean(mode: AttentionMode) -> None:
+    _, target = example(2, (8, 12), regions=False, ignore=True)
+    first, second = maps((8, 12)), maps((4, 3))
+    one = loss_of(mode, ignore=True)
+    both = AttentionLoss(mode=mode, blocks=2, ignore_label=IGNORE)
+    torch.testing.assert_close(both([*first, *second], target), (one(first, target) + one(second, target)) / 2)
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_equation_1_is_for_two_maps(n: int) -> None:
     with pytest.raises(ValueError, match=f"mode='triple' with {n} maps: Eq. 1 is for two; give mode='pairwise'"):

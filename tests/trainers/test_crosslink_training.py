@@ -24,7 +24,7 @@ TRAINED = [
     ("CrosslinkNetTrainer_DiceCE", 2, 2, 0),
     ("CrosslinkNetTrainer_released", 2, 1, 2),
     ("CrosslinkNetTrainer_lambda550", 2, 1, 0),
-    ("CrosslinkNetTrainer_attentionAll", 2, 1, 4),
+    ("CrosslinkNetTrainer_3branches_attentionAll", 3, 1, 6),
     ("CrosslinkNetTrainer_3branches", 3, 1, 3),
     ("CrosslinkNetTrainer_3branches_DS", 3, 2, 3),
 ]

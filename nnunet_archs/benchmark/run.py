@@ -179,8 +179,8 @@ def forms_of(network: str, forms: Sequence[str]) -> list[str]:
 
 
 def has_fusion(network_class: type[nn.Module]) -> bool:
-    """Whether a network has the papers' form and ours."""
-    return "fusion" in inspect.signature(network_class).parameters
+    """Whether a network has the papers' form and ours: a keyword of its constructor or of one that it passes it on to."""
+    return any("fusion" in inspect.signature(base.__init__).parameters for base in network_class.__mro__)
 
 
 def recomputes(network_class: type[nn.Module]) -> bool:

@@ -179,10 +179,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["-d", "801", "-tr", "NoSuchTrainer"], "-tr NoSuchTrainer: the trainers are UNetSharpTrainer"),
+            (["-d", "801", "-tr", "NoSuchTrainer"], "NoSuchTrainer: there is no such trainer"),
             (["-d", "801", "-tr", "CAggNetTrainer_L9"], "CAggNetTrainer has no option _L9"),
-            (["-d", "899", "-tr", "CAggNetTrainer"], "-d 899: nnU-Net finds no such data set"),
-            (["-d", "some", "-tr", "CAggNetTrainer"], "-d some: nnU-Net finds no such data set"),
+            (["-d", "899", "-tr", "CAggNetTrainer"], "nnU-Net finds no data set 899"),
+            (["-d", "some", "-tr", "CAggNetTrainer"], "nnU-Net finds no data set some"),
             (["-d", "803", "-tr", "CAggNetTrainer"], "has no fingerprint; run nnUNetv2_extract_fingerprint -d 803"),
             ([*SMALL, "--gpu-memory", "0.5"], "--gpu-memory 0.5: ClassicalUNetTrainer takes"),
             ([*SMALL, "--gpu-memory", "-1"], "--gpu-memory -1: give the GB that the GPU has"),

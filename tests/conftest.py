@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 os.environ.update(
     # nnU-Net's worker processes import torch anew, 0.9 GB each
     nnUNet_def_n_proc="1",
@@ -11,3 +13,8 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     OMP_WAIT_POLICY="PASSIVE",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first, so that at the end one process does not wait long for the other."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

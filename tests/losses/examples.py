@@ -15,6 +15,10 @@ IGNORE = 9  # far from the labels: it must not be taken for a channel
 SHAPES = [(5, 6), (3, 4, 3)]
 KINDS = [(2, False), (4, False), (1, True), (3, True)]
 kinds = pytest.mark.parametrize(("channels", "regions"), KINDS, ids=["2 labels", "4 labels", "1 region", "3 regions"])
+# neither shape nor sums of Dice can hide an error in the other
+shapes_and_sums = pytest.mark.parametrize(
+    ("spatial", "batch_dice"), [(SHAPES[0], False), (SHAPES[1], True)], ids=["2D-sample", "3D-batch"]
+)
 ignoring = pytest.mark.parametrize("ignore", [False, True], ids=["all valid", "ignore"])
 
 

@@ -267,8 +267,7 @@ def test_samples_of_one_kind_of_voxel_are_left_out(mode: AttentionMode, label: i
 @modes
 @pytest.mark.parametrize("truth", ["empty", "full", "mixed", "ignored"])
 @pytest.mark.parametrize("filled", ["low", "high", "opposite", "zero", "checkered"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_extremes_stay_finite(mode: AttentionMode, truth: str, filled: str, dtype: torch.dtype) -> None:
+def test_extremes_stay_finite(mode: AttentionMode, truth: str, filled: str) -> None:
     _, target = example(2, (8, 12), regions=False, ignore=True)
     if truth != "mixed":
         target.fill_({"empty": 0, "full": 1, "ignored": IGNORE}[truth])
@@ -276,7 +275,7 @@ def test_extremes_stay_finite(mode: AttentionMode, truth: str, filled: str, dtyp
     if filled == "checkered":
         v.view(-1)[::2] *= -1
     h = -v if filled == "opposite" else v
-    value, gradients = value_and_gradients(loss_of(mode, ignore=True), [v.to(dtype), h.to(dtype)], target)
+    value, gradients = value_and_gradients(loss_of(mode, ignore=True), [v.half(), h.half()], target)
     assert -1 <= value <= 1
     for gradient in gradients:
         assert gradient.isfinite().all()

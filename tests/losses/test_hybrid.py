@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from examples import IGNORE, SHAPES, example, ignoring, kinds, slopes, value_and_gradient
+from examples import IGNORE, example, ignoring, kinds, shapes_and_sums, slopes, value_and_gradient
 from numpy.typing import NDArray
-from torch.multiprocessing.spawn import spawn
 
 from nnunet_archs.losses import HybridLoss, compare, focal, lovasz_hinge
 
@@ -87,8 +85,7 @@ def loss_of(*, regions: bool, ignore: bool, batch_dice: bool = False) -> HybridL
 
 @kinds
 @ignoring
-@pytest.mark.parametrize("spatial", SHAPES, ids=["2D", "3D"])
-@pytest.mark.parametrize("batch_dice", [False, True], ids=["sample Dice", "batch Dice"])
+@shapes_and_sums
 def test_equals_the_equations(
     channels: int, regions: bool, ignore: bool, spatial: tuple[int, ...], batch_dice: bool
 ) -> None:
@@ -168,25 +165,3 @@ def test_perfect_prediction_costs_nothing_and_gets_there_downhill(channels: int,
     loss(scale * direction, target).backward()
     assert scale.grad is not None
     assert scale.grad < -0.1
-
-
-# Batch Dice over processes
-
-
-def _dice_of_one_process(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    logits, target = example(3, (5, 6), regions=False, ignore=True)
-    loss = HybridLoss(ignore_label=IGNORE, batch_dice=True, ddp=True)
-    own = slice(rank, rank + 1)
-    dice = loss.dice(compare(logits[own], target[own], ignore_label=IGNORE))
-    torch.save(dice, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
-def test_batch_dice_spans_processes(tmp_path: Path) -> None:
-    spawn(_dice_of_one_process, (str(tmp_path),), nprocs=2)
-    logits, target = example(3, (5, 6), regions=False, ignore=True)
-    whole = HybridLoss(ignore_label=IGNORE, batch_dice=True).dice(compare(logits, target, ignore_label=IGNORE))
-    for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), whole)

@@ -158,11 +158,10 @@ def test_nothing_valid_gives_zero(channels: int, regions: bool) -> None:
 
 @kinds
 @ignoring
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_extremes_stay_finite(channels: int, regions: bool, ignore: bool, dtype: torch.dtype, sign: int) -> None:
+def test_extremes_stay_finite(channels: int, regions: bool, ignore: bool, sign: int) -> None:
     target = make_target(channels, (5, 6), regions=regions, ignore=ignore)
-    answers = [torch.tensor([-200.0, 200.0]).mul(sign).expand(4, channels, 2).to(dtype) for _ in range(N_BRANCHES)]
+    answers = [torch.tensor([-200.0, 200.0]).mul(sign).expand(4, channels, 2).half() for _ in range(N_BRANCHES)]
     value, gradient = value_and_gradients(loss_of(regions=regions, ignore=ignore), answers, target)
     assert 0 <= value <= 400
     assert gradient.isfinite().all()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_networks import NETWORKS, build
+from test_networks import KINDS, build
 
 from nnunet_archs.networks.parts.fusion import FusionConv, convolve
 from nnunet_archs.networks.parts.separable import upsample
@@ -31,9 +31,8 @@ def distance(a, b):
     return ((a.double() - b.double()).norm() / b.double().norm()).item()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["2d", "3d"])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(("name", "dtype"), [("2d", torch.float16), ("3d", torch.bfloat16)])
+@pytest.mark.parametrize("network", KINDS)
 def test_exact_form_is_as_close_to_the_truth(network, name, dtype):
     nets = [build(network, name, fusion=fusion)[0].eval() for fusion in ("exact", "textbook", "textbook")]
     _, x = build(network, name)

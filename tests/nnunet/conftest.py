@@ -1,5 +1,17 @@
+from multiprocessing.context import SpawnContext
+
 import pytest
-from tiny_dataset import CONFIGURATIONS, ID, PLANS, Home, write_raw_dataset, write_splits, write_tiny_plans
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
+from tiny_dataset import (
+    CONFIGURATIONS,
+    ID,
+    PLANS,
+    Home,
+    pool_of_threads,
+    write_raw_dataset,
+    write_splits,
+    write_tiny_plans,
+)
 
 
 @pytest.fixture(scope="session")
@@ -15,10 +27,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
 
 @pytest.fixture
 def in_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """nnU-Net's folders for what runs in this process, augmentation too."""
+    """nnU-Net's folders for what runs in this process, augmentation and pools too."""
     for name, value in home.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    monkeypatch.setattr(SpawnContext, "Pool", pool_of_threads)
+    # longer than a training here; nnU-Net's commands draw it in their own tests
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda self, folder: None)
 
 
 def prepare(home: Home) -> None:

@@ -13,6 +13,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from io import StringIO
+from multiprocessing.context import SpawnContext
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -36,6 +38,11 @@ N_TRAINING, N_TEST = 10, 2
 SHAPE = (28, 36, 32)
 SPACING = (1.0, 1.0, 2.0)  # x, y, z in mm
 LIMIT = 300  # seconds that a command may take
+
+
+def pool_of_threads(_: SpawnContext, processes: int) -> ThreadPool:
+    """What nnU-Net's pools are here: each process of one would import torch anew, seconds for a small file."""
+    return ThreadPool(processes)
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class Home:
         with (
             patch.dict(os.environ, self.environment(command, variables)),
             patch.object(sys, "argv", [command, *map(str, arguments)]),
+            patch.object(SpawnContext, "Pool", pool_of_threads),
             redirect_stdout(output),
             redirect_stderr(output),
         ):

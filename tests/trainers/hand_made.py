@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ LABELS["two channels"] = LABELS["labels"]
 PATCH = {2: [32, 24], 3: [8, 16, 16]}
 # the trainers that take any plan; the others' plans are made for them
 ADAPTING = sorted(trainer.__name__ for trainer in paper_trainers() if not issubclass(trainer, ForeignTrainer))
+
+
+def by_turns(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Each name with a number of axes, 2 and 3 by turns, for what does not depend on both together."""
+    return [(name, 2 + i % 2) for i, name in enumerate(names)]
 
 
 def make_plans(n_axes: int, n_stages: int = 3) -> dict[str, Any]:

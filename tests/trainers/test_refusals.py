@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from hand_made import ADAPTING, DATASET, make_batch, make_dataset_json, make_plans, make_trainer
+from nnunetv2.run.run_training import run_training
 
 from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.nnunet.plans import check_data
@@ -59,8 +58,9 @@ REFUSED: dict[str, tuple[Change, list[str]]] = {
 }
 
 
+# ours, and nnU-Net's own network: plan and patch are looked at before any network is built
 @pytest.mark.parametrize("reason", REFUSED)
-@pytest.mark.parametrize("name", ADAPTING)
+@pytest.mark.parametrize("name", ["UNetSharpTrainer", "PlainConvUNetTrainer"])
 def test_plans_that_cannot_be_trained(name: str, reason: str) -> None:
     change, said = REFUSED[reason]
     plans = make_plans(3)
@@ -133,26 +133,21 @@ def test_plans_of_another_network_may_import_more(name: str) -> None:
     assert resolve_paper(name).check_plans(plans, "tiny", make_dataset_json())[0] == 0
 
 
-@pytest.mark.slow
-def test_refusal_by_nnunets_own_command(tmp_path: Path) -> None:
-    # the fixture has set nnU-Net's folders, below tmp_path
+def test_refusal_where_nnunet_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what nnUNetv2_train calls; the fixture has set nnU-Net's folders, below tmp_path
+    monkeypatch.setenv("nnUNet_extTrainer", discovery_folder())
     folder = tmp_path / "preprocessed" / DATASET
     plans = make_plans(3)
     del plans["continue_training"]
     with_one_stage(plans)
     (folder / "HandMadePlans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(make_dataset_json()))
-    train = Path(sys.executable).with_name("nnUNetv2_train")
-    trainer = ["-tr", "VNetSharpTrainer_5epochs", "-p", "HandMadePlans", "-device", "cpu"]
-    result = subprocess.run(
-        [train, DATASET, "tiny", "0", *trainer],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "nnUNet_extTrainer": discovery_folder()},
-    )
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("nnunet-archs: error: ")]
+    with pytest.raises(SystemExit, match="2"):
+        run_training(DATASET, "tiny", 0, "VNetSharpTrainer_5epochs", "HandMadePlans", device=torch.device("cpu"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("nnunet-archs: error: ")
     assert "n_stages=1" in line
     assert not (tmp_path / "results").exists()
 

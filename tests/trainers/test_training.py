@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hand_made import ADAPTING, LABELS, PATCH, make_batch, make_dataset_json, make_plans, make_sample, make_trainer
+from hand_made import ADAPTING, PATCH, by_turns, make_batch, make_dataset_json, make_plans, make_sample, make_trainer
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -20,8 +20,6 @@ NAMES = [
     "UNetSharpTrainer_DiceCE",
     "UNetSharpTrainer_noDS",
     "VNetSharpTrainer",
-    "VNetSharpTrainer_DiceCE",
-    "VNetSharpTrainer_noDS",
     "UNetSharpTrainer_CE",
     "UNetPlusPlusTrainer",
     "UNet3PlusTrainer",
@@ -45,10 +43,14 @@ def train(trainer: nnUNetTrainer, batch: dict[str, Any], n_steps: int) -> list[f
 
 each_dimension = pytest.mark.parametrize("n_axes", [2, 3], ids=["2d", "3d"])
 each_trainer = pytest.mark.parametrize("name", ADAPTING)
+each_trainer_by_turns = pytest.mark.parametrize(("name", "n_axes"), by_turns(ADAPTING))
+# what the option changes does not depend on the rest of the trainer
+WITHOUT_SUPERVISION = ["UNetSharpTrainer_noDS", "CAggNetTrainer_noDS", "PlainConvUNetTrainer_noDS"]
 
 
-@each_dimension
-@pytest.mark.parametrize("target", LABELS)
+@pytest.mark.parametrize(
+    ("target", "n_axes"), [("two channels", 3), ("regions", 2), ("labels+ignore", 2), ("regions+ignore", 3)]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_falls_on_one_batch(name: str, target: str, n_axes: int) -> None:
     trainer = make_trainer(name, make_plans(n_axes), target)
@@ -98,10 +100,9 @@ def test_ignored_voxels_have_no_influence(name: str, target: str) -> None:
         assert torch.equal(trainer.loss(outputs, batch["target"]), trainer.loss(changed, batch["target"]))
 
 
-@each_dimension
 @pytest.mark.parametrize("name", NAMES)
-def test_every_output_has_a_target_of_its_size(name: str, n_axes: int) -> None:
-    trainer = make_trainer(name, make_plans(n_axes))
+def test_every_output_has_a_target_of_its_size(name: str) -> None:
+    trainer = make_trainer(name, make_plans(3))
     batch = make_batch(trainer)
     outputs = trainer.network(batch["data"])
     if not trainer.enable_deep_supervision:
@@ -111,11 +112,10 @@ def test_every_output_has_a_target_of_its_size(name: str, n_axes: int) -> None:
     assert len(outputs) == N_OUTPUTS.get(name, 2)
     for output, stage in zip(outputs, trainer.branch_stages, strict=True):
         assert output.shape[2:] == batch["target"][stage].shape[2:]
-    assert list(outputs[0].shape[2:]) == PATCH[n_axes]
+    assert list(outputs[0].shape[2:]) == PATCH[3]
 
 
-@each_dimension
-@each_trainer
+@each_trainer_by_turns
 def test_state_dict_does_not_depend_on_the_supervision_switch(name: str, n_axes: int) -> None:
     plans = make_plans(n_axes)
     manager = PlansManager(plans)
@@ -132,12 +132,10 @@ def test_state_dict_does_not_depend_on_the_supervision_switch(name: str, n_axes:
     assert torch.equal(outputs[0], logits)
 
 
-@each_dimension
-@each_trainer
-@pytest.mark.parametrize("options", ["", "_noDS"])
-def test_plan_of_two_stages_trains(name: str, options: str, n_axes: int) -> None:
+@pytest.mark.parametrize(("name", "n_axes"), [*by_turns(ADAPTING), *by_turns(WITHOUT_SUPERVISION)])
+def test_plan_of_two_stages_trains(name: str, n_axes: int) -> None:
     # nnU-Net's own trainer has one output there, with the weight 0 / 0
-    trainer = make_trainer(name + options, make_plans(n_axes, n_stages=2))
+    trainer = make_trainer(name, make_plans(n_axes, n_stages=2))
     batch = make_batch(trainer)
     before = deepcopy(trainer.network.state_dict())
     losses = train(trainer, batch, 6)
@@ -200,14 +198,14 @@ def one_rank(tmp_path: Path) -> Iterator[None]:
     torch.distributed.destroy_process_group()
 
 
-@each_trainer
-@pytest.mark.parametrize("options", ["", "_noDS"])
+@pytest.mark.parametrize("name", [*ADAPTING, *WITHOUT_SUPERVISION])
 @pytest.mark.usefixtures("one_rank")
-def test_no_parameter_is_left_unused_under_ddp(name: str, options: str) -> None:
+def test_no_parameter_is_left_unused_under_ddp(name: str) -> None:
     plans = make_plans(2)
     manager = PlansManager(plans)
-    trainer = resolve_paper(name + options)
-    network = trainer.build_network_architecture(manager, manager.get_configuration("tiny"), 1, 3, not options)
+    supervised = "_noDS" not in name
+    build = resolve_paper(name).build_network_architecture
+    network = build(manager, manager.get_configuration("tiny"), 1, 3, supervised)
     ddp = torch.nn.parallel.DistributedDataParallel(network)
     for _ in range(2):  # DDP complains of the first pass in the second
         outputs = ddp(torch.rand(2, 1, *PATCH[2]))

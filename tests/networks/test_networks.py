@@ -254,6 +254,25 @@ class TestInUse:
         assert torch.equal(run(copy.deepcopy(net), x), run(net, x))
 
 
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", ["2d", "3d"])
+def test_the_exact_form_compiles_to_one_graph(name, mode):
+    net, x = build(networks.UNet, name, supervision="none", fusion="exact")
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    with mode():
+        y = torch.compile(net, backend=backend)(x)
+        torch.testing.assert_close(y, net(x))
+    assert len(graphs) == 1
+    # nothing that was made in inference mode is left for training
+    net(x).sum().backward()
+
+
 @pytest.mark.parametrize(
     ("first", "second"), list(pairwise([networks.UNet, networks.UNetPlusPlus, networks.UNetSharp]))
 )

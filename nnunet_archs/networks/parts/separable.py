@@ -49,25 +49,34 @@ def fuse(sources: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[in
     """
     inputs = [*sources, *weights]
     device = inputs[0].device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    # the meta device has no autocast
+    if device != "meta" and torch.is_autocast_enabled(device):
         # as torch's autocast: double precision stays
         half = torch.get_autocast_dtype(device)
         inputs = [x if x.dtype == torch.float64 else x.to(half) for x in inputs]
-    return _Fuse.apply(tuple(size), how, *inputs).transpose(0, 1)
+    # not every torch can trace an autograd function of which no gradient is asked
+    differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    run = _Fuse.apply if differentiated else fused_sum
+    return run(tuple(size), how, *inputs).transpose(0, 1)
+
+
+def fused_sum(size: tuple[int, ...], how: Interpolation, *inputs: Tensor) -> Tensor:
+    """`fuse`, to `(C_out, B, *size)`, without gradients."""
+    n = len(inputs) // 2
+    out = inputs[0].new_empty(inputs[n].shape[0], inputs[0].shape[0], *size)
+    for k, (x, weight) in enumerate(zip(inputs[:n], inputs[n:], strict=True)):
+        _Term(x, weight, size, how).add_to(out, add=k > 0)
+    return out
 
 
 class _Fuse(torch.autograd.Function):
-    """`fuse`, to `(C_out, B, *size)`; it keeps nothing for backward but its inputs."""
+    """`fused_sum` and its gradients; it keeps nothing for backward but its inputs."""
 
     @staticmethod
     def forward(ctx: Any, size: tuple[int, ...], how: Interpolation, *inputs: Tensor) -> Tensor:
         ctx.save_for_backward(*inputs)
         ctx.size, ctx.how = size, how
-        n = len(inputs) // 2
-        out = inputs[0].new_empty(inputs[n].shape[0], inputs[0].shape[0], *size)
-        for k, (x, weight) in enumerate(zip(inputs[:n], inputs[n:], strict=True)):
-            _Term(x, weight, size, how).add_to(out, add=k > 0)
-        return out
+        return fused_sum(size, how, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -105,7 +114,7 @@ class _Term:
         for chunk in self.chunks:
             taps, shape = self.taps[..., chunk, :], list(self.in_size)
             z = taps.flatten(0, -2) @ self.columns
-            for step, a in enumerate(self.axes, start=1):
+            for step, a in enumerate(self.axes, 1):
                 last = step == len(self.axes)
                 shape[a] = self.size[a]
                 maps = taps.shape[step:-1].numel() * self.batch
@@ -137,7 +146,7 @@ def contractions(in_size: Sequence[int], size: Sequence[int], kernel: Sequence[i
     """The axes that are upsampled, the last first, and how many vectors along each are made for an out channel."""
     shape, vectors = list(in_size), {}
     axes = [a for a in reversed(range(len(size))) if in_size[a] != size[a]]
-    for done, a in enumerate(axes, start=1):
+    for done, a in enumerate(axes, 1):
         shape[a] = 1
         vectors[a] = math.prod([*shape, *(kernel[b] for b in axes[done:])])
         shape[a] = size[a]
@@ -233,7 +242,7 @@ def operator(n_in: int, n_out: int, taps: int, how: Interpolation, like: Tensor)
     if like.is_meta:
         return like.new_empty(taps, n_out, n_in)
     traced = torch.compiler.is_compiling() or type(like) is not Tensor
-    make = cached_operator.__wrapped__ if traced else cached_operator
+    make = made_operator if traced else cached_operator
     return make(n_in, n_out, taps, how, like.dtype, like.device)
 
 
@@ -241,10 +250,17 @@ def operator(n_in: int, n_out: int, taps: int, how: Interpolation, like: Tensor)
 def cached_operator(
     n_in: int, n_out: int, taps: int, how: Interpolation, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """`operator`'s matrices: the identity, interpolated by torch itself, so that the weights are its own."""
+    """`made_operator`, kept."""
     # a tensor made in inference mode could not be used in training
-    with torch.inference_mode(False), torch.no_grad():
-        identity = torch.eye(n_in, device=device, dtype=torch.promote_types(dtype, torch.float32))[None]
-        rows = upsample(identity, (n_out,), how)[0].T
-        rows = F.pad(rows, (0, 0, taps // 2, taps // 2))
-        return rows.unfold(0, n_out, 1).transpose(1, 2).to(dtype)
+    with torch.inference_mode(False):
+        return made_operator(n_in, n_out, taps, how, dtype, device)
+
+
+def made_operator(
+    n_in: int, n_out: int, taps: int, how: Interpolation, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """`operator`'s matrices: the identity, interpolated by torch itself, so that the weights are its own."""
+    identity = torch.eye(n_in, device=device, dtype=torch.promote_types(dtype, torch.float32))[None]
+    rows = upsample(identity, (n_out,), how)[0].T
+    rows = F.pad(rows, (0, 0, taps // 2, taps // 2))
+    return rows.unfold(0, n_out, 1).transpose(1, 2).to(dtype)

@@ -17,13 +17,16 @@ import SimpleITK
 import torch
 
 from nnunet_archs.deploy import inference
+from nnunet_archs.deploy import submission as command
 from nnunet_archs.deploy.inference import CHOICES, Clock, Predictor
 from nnunet_archs.nnunet.steps import Step
-from nnunet_archs.scripts import submit as command
 from nnunet_archs.scripts.main import main
 
 DATASET = "Dataset901_Fake"
-PLANS = {"configurations": {"2d": {}, "3d_lowres": {}, "3d_cascade_fullres": {"previous_stage": "3d_lowres"}}}
+PLANS = {
+    "image_reader_writer": "SimpleITKIO",
+    "configurations": {"2d": {}, "3d_lowres": {}, "3d_cascade_fullres": {"previous_stage": "3d_lowres"}},
+}
 LABELS = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}
 CASES = ("a", "b")
 
@@ -251,7 +254,7 @@ def test_bad_input(name: str, ran: list[list[str]], capsys: pytest.CaptureFixtur
 
 def test_unknown_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", "-d", "77", "-i", "images", "-o", "out"]) == 2
-    assert "-d 77: nnU-Net finds no such data set" in capsys.readouterr().err
+    assert "nnU-Net finds no data set 77" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -266,7 +269,7 @@ def test_unknown_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (
             ("--input-socket", "ct", "--output-socket", "o", "-tr", "MyTrainer"),
-            "MyTrainer is neither ours nor",
+            "MyTrainer is of no installed package",
         ),
     ],
 )

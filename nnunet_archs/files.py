@@ -1,11 +1,13 @@
 """Files and folders that are there whole or not at all."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(file: Path, content: str) -> None:
@@ -47,3 +49,18 @@ def what_is_wrong_with_writing(folder: str) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON file's object.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read ({error}); copy it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds no JSON object; copy it again")
+    return content

@@ -164,17 +164,10 @@ def check_channels(case: Path, files: Sequence[Path], names: Sequence[str], read
     Raises:
         ValueError: if they do not.
     """
-    first: tuple[tuple[int, ...], Sequence[float]] | None = None
-    n_channels = 0
-    for file in files:
-        array, spacing = read_image(reader, [file])
-        if isinstance(reader, SimpleITKIO) and len(array) > 1:
-            raise ValueError(f"{file} holds {len(array)} channels, and nnU-Net writes no labels for such; split it")
-        n_channels += len(array)
-        size = array.shape[1:]
-        first = first or (size, spacing)
-        if size != first[0] or not np.allclose(spacing, first[1]):
-            raise ValueError(f"{file} and {files[0].name} differ in size or spacing; resample one to the other")
+    array, _ = read_image(reader, files)
+    n_channels = len(array)
+    if isinstance(reader, SimpleITKIO) and n_channels > len(files):
+        raise ValueError(f"{files[0]} holds several channels, and nnU-Net writes no labels for such; split it")
     numbers = [int(re.findall(r"_(\d{4})\.", file.name)[-1]) for file in files]
     if n_channels != len(names) or numbers != list(range(len(files))):
         have = ", ".join(file.name for file in files)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.nnunet.commands import SEARCH
+from nnunet_archs.nnunet.datasets import read_dataset_json
 from nnunet_archs.nnunet.images import reader_of
 
 from .sockets import check_channels, label_map, make_files
@@ -107,7 +108,8 @@ def segment(
         clock = Clock(now + (1 - RESERVE) * (end - now), sum(len(stage["folds"]) for stage in model["stages"]))
     with TemporaryDirectory() as folder:
         first = models / model["averaged"][0]
-        dataset_json, reader = load_json(str(first / "dataset.json")), reader_of(load_json(str(first / "plans.json")))
+        dataset_json = read_dataset_json(first / "dataset.json")
+        reader = reader_of(load_json(str(first / "plans.json")))
         ending = dataset_json["file_ending"]
         files = make_files(images, Path(folder, CASE), ending, reader)
         check_channels(files, list(dataset_json["channel_names"].values()), reader)

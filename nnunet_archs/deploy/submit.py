@@ -17,7 +17,7 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
 from nnunet_archs.files import write_whole
 from nnunet_archs.nnunet.commands import is_trained
-from nnunet_archs.nnunet.datasets import check_folders, dataset_id, dataset_json_files, dataset_name
+from nnunet_archs.nnunet.datasets import check_folders, dataset_id, dataset_json_files, dataset_name, read_dataset_json
 from nnunet_archs.nnunet.images import read_labels, reader_for, reader_of
 from nnunet_archs.nnunet.plans import plans_in
 from nnunet_archs.nnunet.whole import check_whole
@@ -58,7 +58,7 @@ class Member:
     @property
     def dataset_json(self) -> dict[str, Any]:
         """The channels and labels that it was trained on."""
-        return load_json(str(self.folder / "dataset.json"))
+        return read_dataset_json(self.folder / "dataset.json")
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def find_dataset_json(dataset: str) -> dict[str, Any]:
         ValueError: if none has.
     """
     for file in (*dataset_json_files(dataset), *sorted(results(dataset).glob("*__*__*/dataset.json"))):
-        return load_json(str(file))
+        return read_dataset_json(file)
     raise ValueError(f"{dataset} has no dataset.json in nnU-Net's folders; put it into nnUNet_raw/{dataset}")
 
 

@@ -14,6 +14,7 @@ from nnunetv2.imageio.reader_writer_registry import (
     recursive_find_reader_writer_by_name,
 )
 
+from .datasets import normal_form
 from .whole import check_whole
 
 Array: TypeAlias = npt.NDArray[np.float32]
@@ -23,7 +24,7 @@ def reader_for(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWrit
     """Return nnU-Net's reader for a data set. Raises ValueError where none reads the example."""
     try:
         with _silence():
-            return determine_reader_writer_from_dataset_json(dict(dataset_json), str(example), verbose=False)()
+            return determine_reader_writer_from_dataset_json(normal_form(dataset_json), str(example), verbose=False)()
     except RuntimeError as error:
         raise ValueError(f"{example} cannot be read as an image by nnU-Net: replace it") from error
 
@@ -43,10 +44,17 @@ def read_image(reader: BaseReaderWriter, files: Iterable[Path]) -> tuple[Array, 
     """An array (channel, z, y, x) and its spacing in mm.
 
     Raises:
-        ValueError: for files that are not images, or not whole.
+        ValueError: for files that are not images, not whole, or not on one grid.
     """
-    names = [str(file) for file in files]
-    return _read(reader.read_images, names, names)
+    first, *others = files
+    image, spacing = _read(reader.read_images, first, [str(first)])
+    channels = [image]
+    for file in others:
+        more, theirs = _read(reader.read_images, file, [str(file)])
+        if more.shape != image.shape or not np.allclose(spacing, theirs):
+            raise ValueError(f"{file} and {first.name} differ in size or spacing; resample one to the other")
+        channels.append(more)
+    return np.concatenate(channels), spacing
 
 
 def read_labels(reader: BaseReaderWriter, file: Path) -> tuple[Array, Sequence[float]]:
@@ -55,19 +63,18 @@ def read_labels(reader: BaseReaderWriter, file: Path) -> tuple[Array, Sequence[f
     Raises:
         ValueError: for a file that is not an image, or not whole.
     """
-    labels, spacing = _read(reader.read_seg, str(file), [str(file)])
+    labels, spacing = _read(reader.read_seg, file, str(file))
     return labels[0], spacing
 
 
-def _read(read: Callable[[Any], Any], what: Any, names: Sequence[str]) -> tuple[Array, Sequence[float]]:
-    for name in names:
-        check_whole(Path(name))
+def _read(read: Callable[[Any], Any], file: Path, what: Any) -> tuple[Array, Sequence[float]]:
+    check_whole(file)
     try:
         with _silence():
             array, properties = read(what)
     # Each of nnU-Net's readers, and the libraries below them, raises what it likes.
     except Exception as error:
-        raise ValueError(f"{', '.join(names)} cannot be read as an image by nnU-Net: replace it") from error
+        raise ValueError(f"{file} cannot be read as an image by nnU-Net: replace it") from error
     return array, properties["spacing"]
 
 

@@ -155,5 +155,5 @@ def test_channels_in_one_file() -> None:
     """nnU-Net reads them, and fails when it writes the labels."""
     write_case(by_itk, ".nii.gz", 3)
     by_itk(Path("images", "b_0000.nii.gz"), np.stack([image(3)] * 2), (1.0, 1.0, 2.0, 1.0))
-    with pytest.raises(ValueError, match="holds 2 channels, and nnU-Net writes no labels for such; split it"):
+    with pytest.raises(ValueError, match="holds several channels, and nnU-Net writes no labels for such; split it"):
         problems(".nii.gz", "SimpleITKIO", n_channels=2)

@@ -31,6 +31,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     folder = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         folder.mkdir()
+    except FileNotFoundError as error:
+        raise ValueError(f"{target} cannot be written: there is no folder {target.parent}; make it") from error
     except OSError as error:
         raise ValueError(f"{target} cannot be written ({error.strerror}); make {target.parent} writable") from error
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
+from nnunetv2.training.dataloading.nnunet_dataset import file_ending_dataset_mapping, nnUNetBaseDataset
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
 from nnunet_archs.files import read_json
@@ -76,3 +77,21 @@ def count_cases(dataset: str) -> int:
     dataset_json = read_json(file)
     listed = dataset_json.get("dataset")
     return len(listed or list((file.parent / "labelsTr").glob(f"*{dataset_json['file_ending']}")))
+
+
+def open_preprocessed(folder: Path, previous_stage: Path | None = None) -> nnUNetBaseDataset:
+    """Preprocessed cases. nnU-Net's own choice of their class fails where any other file lies among them.
+
+    Args:
+        folder: of a configuration's data.
+        previous_stage: the folder of a cascade's first predictions.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    # the newer format, where both are there
+    for ending, dataset in reversed(file_ending_dataset_mapping.items()):
+        if any(folder.glob(f"[!.]*.{ending}")):
+            cases = [case for case in dataset.get_identifiers(str(folder)) if not case.startswith(".")]
+            return dataset(str(folder), cases, previous_stage and str(previous_stage))
+    raise ValueError(f"{folder} holds no preprocessed cases; run nnUNetv2_preprocess")

@@ -10,6 +10,7 @@ import torch
 from hand_made import make_dataset_json, make_plans, make_trainer
 
 NAME = "UNetSharpTrainer_5epochs"
+ABSENT = object()  # of a key of dataset.json
 RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
 
 
@@ -60,5 +61,8 @@ def save_model(
         trainer.save_checkpoint(str(folder / f"fold_{fold}" / "checkpoint_final.pth"))
     del plans["continue_training"]
     (folder / "plans.json").write_text(json.dumps(plans))
-    (folder / "dataset.json").write_text(json.dumps(make_dataset_json(target) | dataset_json))
+    contents = make_dataset_json(target) | dataset_json
+    (folder / "dataset.json").write_text(
+        json.dumps({key: value for key, value in contents.items() if value is not ABSENT})
+    )
     return folder

@@ -108,6 +108,27 @@ def test_package(ran: list[list[str]]) -> None:
     assert main(check_only) == 2
 
 
+def test_modality_in_place_of_channel_names(ran: list[list[str]]) -> None:
+    model(labels={key: value for key, value in LABELS.items() if key != "channel_names"} | {"modality": {"0": "CT"}})
+    raw = Path("nnUNet_raw", DATASET, "dataset.json")
+    raw.write_text(raw.read_text().replace("channel_names", "modality"))
+    assert submit("-c", "2d") == 0
+    sockets = ("--input-socket", "ct", "--output-socket", "organ")
+    assert main(["submit", "-d", "901", "-c", "2d", "--container", "container", *sockets]) == 0
+    assert main(["submit", "-d", "901", "-i", "images", "--check-only", str(Path("out", "submission.zip"))]) == 0
+
+
+def test_truncated_file_is_refused_by_its_case(ran: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("out", model().name)
+    assert submit("-c", "2d") == 0
+    for share in (0.3, 0.5, 0.7, 0.98):
+        content = (folder / "a.nii.gz").read_bytes()
+        (folder / "b.nii.gz").write_bytes(content[: int(share * len(content))])
+        check_only = ["submit", "-d", DATASET, "-i", "images", "--check-only", str(folder)]
+        assert main(check_only) == 2
+        assert "b: cannot be read to its end (b.nii.gz)" in capsys.readouterr().out
+
+
 def test_ensemble_across_networks(ran: list[list[str]]) -> None:
     models = [model(), model(trainer="UNetSharpTrainer")]
     assert submit("-tr", "nnUNetTrainer", "UNetSharpTrainer", "-c", "2d", "-f", "0", "1") == 0

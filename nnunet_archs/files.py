@@ -1,11 +1,13 @@
 """Files and folders that are there whole or not at all."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(file: Path, content: str) -> None:
@@ -29,6 +31,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     folder = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         folder.mkdir()
+    except FileNotFoundError as error:
+        raise ValueError(f"{target} cannot be written: there is no folder {target.parent}; make it") from error
     except OSError as error:
         raise ValueError(f"{target} cannot be written ({error.strerror}); make {target.parent} writable") from error
     try:
@@ -47,3 +51,18 @@ def what_is_wrong_with_writing(folder: str) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON file's object.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read ({error}); copy it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds no JSON object; copy it again")
+    return content

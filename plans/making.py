@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from nnunet_archs.measure.memory import GIB
 from nnunet_archs.networks.parts.contract import check_choice
-from nnunet_archs.nnunet.datasets import check_folders, dataset_id, dataset_name
+from nnunet_archs.nnunet.datasets import check_folders, count_cases, dataset_id, dataset_name, read_dataset_json
 from nnunet_archs.nnunet.plans import DEFAULT_MEMORY, not_preprocessed, plans_file, share_data, write_plans
 from nnunet_archs.tables import markdown_table
 from nnunet_archs.trainers.base import PaperTrainer
@@ -210,8 +210,7 @@ def load_plans(dataset: str, name: str) -> dict[str, Any]:
 
 def load_dataset_json(task: Task) -> dict[str, Any]:
     """The data set's channels and labels."""
-    dataset_json: dict[str, Any] = load_json(str(Path(str(nnUNet_raw), task.dataset, "dataset.json")))
-    return dataset_json
+    return read_dataset_json(Path(str(nnUNet_raw), task.dataset, "dataset.json"))
 
 
 HEADER = (
@@ -265,7 +264,7 @@ def what_now(tasks: Sequence[Task], made: Sequence[dict[str, Any]]) -> Iterator[
     for task, plans in zip(tasks, made, strict=True):
         missing = {
             (task.dataset, plans["configurations"][name]["data_identifier"]): name
-            for name in not_preprocessed(plans, load_dataset_json(task)["numTraining"])
+            for name in not_preprocessed(plans, count_cases(task.dataset))
         }
         if new := [name for data, name in missing.items() if data not in seen]:
             yield f"nnUNetv2_preprocess -d {task.number} -plans_name {task.name} -c {' '.join(new)}"

@@ -31,6 +31,7 @@ from typing_extensions import override
 
 from nnunet_archs.measure.memory import GIB, TrainingMemory
 from nnunet_archs.nnunet.commands import for_planning
+from nnunet_archs.nnunet.datasets import normal_form
 from nnunet_archs.nnunet.plans import BUDGET, budget
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
@@ -88,6 +89,7 @@ class NetworkPlanner(ExperimentPlanner):
             # nnU-Net's presets warn of every target but their own
             warnings.simplefilter("ignore", UserWarning)
             super().__init__(dataset, gpu_memory)
+        self.dataset_json: dict[str, Any] = {**normal_form(self.dataset_json), "numTraining": len(self.dataset)}
         self.trainer = trainer
         self.gpu_memory = gpu_memory
         self.base_width = base_width

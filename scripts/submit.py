@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rename", default="{case}", metavar="PATTERN", help="of the files, as '{case}_seg'")
     parser.add_argument("--allow-empty", action="store_true", help="only warn of a file without any foreground")
     parser.add_argument(
+        "--geometry",
+        choices=("SimpleITK", "nibabel", "none"),
+        help="what reads spacing and origin; default: as the plans' reader",
+    )
+    parser.add_argument(
         "--container", type=Path, metavar="FOLDER", help="write what builds a container; predict nothing"
     )
     parser.add_argument("--input-socket", nargs="+", metavar="SLUG", help="of the container's images, one a channel")

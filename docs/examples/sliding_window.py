@@ -24,10 +24,13 @@ def main(folder: Path, output: str, files: list[str]) -> None:
         raise SystemExit(f"{before['reader']} and cascades are not in this example")
     images = [SimpleITK.ReadImage(file) for file in files]
     data = np.stack([SimpleITK.GetArrayFromImage(image) for image in images]).astype(np.float32)
+    spacing = images[0].GetSpacing()[::-1]
+    if is_flat := images[0].GetDimension() == 2:  # one slice, far from any other
+        data, spacing = data[:, None], (999 * max(spacing), *spacing)
     data = data.transpose(0, *(a + 1 for a in before["transpose"]))
-    spacing = [images[0].GetSpacing()[::-1][a] for a in before["transpose"]]
+    spacing = [spacing[a] for a in before["transpose"]]
     whole, nonzero = data.shape[1:], binary_fill_holes((data != 0).any(0))
-    box = tuple(slice(np.min(where), np.max(where) + 1) for where in np.nonzero(nonzero))
+    box = tuple(slice(np.min(where), np.max(where) + 1) if where.size else slice(None) for where in np.nonzero(nonzero))
     data, nonzero = data[(slice(None), *box)], nonzero[box]
     for channel, how in zip(data, before["normalization"], strict=True):
         normalize(channel, nonzero if how["inside_nonzero_only"] else np.ones_like(nonzero), how)
@@ -45,7 +48,8 @@ def main(folder: Path, output: str, files: list[str]) -> None:
             found[1 / (1 + np.exp(-region)) > 0.5] = label
     labels = np.zeros(whole, np.uint8 if found.max() < 255 else np.uint16)
     labels[box] = found
-    segmentation = SimpleITK.GetImageFromArray(labels.transpose(after["transpose"]))
+    labels = labels.transpose(after["transpose"])
+    segmentation = SimpleITK.GetImageFromArray(labels[0] if is_flat else labels)
     segmentation.CopyInformation(images[0])
     SimpleITK.WriteImage(segmentation, output, True)
 

@@ -10,7 +10,7 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_archs.deploy.trained import read_json
+from nnunet_archs.files import read_json
 from nnunet_archs.networks import Topology
 from nnunet_archs.networks.parts.contract import check_choice
 from nnunet_archs.networks.parts.topology import PLANNED, Axes

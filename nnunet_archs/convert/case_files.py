@@ -24,6 +24,7 @@ class Contents:
 
     values: frozenset[int]  # of the label map
     is_flat: bool  # the image has one plane
+    spacing: tuple[float, ...]  # mm
 
 
 def check_case(case: Case, reader: BaseReaderWriter, n_channels: int) -> Contents:
@@ -48,4 +49,6 @@ def check_case(case: Case, reader: BaseReaderWriter, n_channels: int) -> Content
         raise ValueError(f"{case.label} holds the value {fractions[0]}: labels must be whole numbers; round them")
     if values[0] < 0:
         raise ValueError(f"{case.label} holds the value {int(values[0])}: labels start at 0; renumber them")
-    return Contents(frozenset(int(value) for value in values), is_flat=image.shape[1] == 1)
+    return Contents(
+        frozenset(int(value) for value in values), is_flat=image.shape[1] == 1, spacing=tuple(map(float, spacing))
+    )

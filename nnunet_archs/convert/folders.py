@@ -2,26 +2,31 @@
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
-from nnunetv2.dataset_conversion.convert_MSD_dataset import split_4d_nifti
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from skimage.io import imread, imsave
 
+from nnunet_archs.nnunet.datasets import normal_form
 from nnunet_archs.nnunet.images import read_image, reader_for
 
-from .case_files import Case, check_case
+from .case_files import Case, Contents, check_case
 
 N_FOLDS = 5  # of nnU-Net's cross-validation, which needs as many training cases
 TEST_SHARE = 5  # one case in five is held out where a data set has no labelled test cases
 SEED = 20240229
+MSD_ONLY = ("numTest", "training", "test", "tensorImageSize")  # paths that are no longer true
+N_AXES_4D = 4
 MAX_LABEL = 255  # what a label map of bytes holds
 FORMS = (
     "an nnU-Net raw data set (dataset.json, imagesTr, labelsTr), an MSD task folder (the same, 4D images), "
@@ -38,7 +43,7 @@ class RawData:
     training: tuple[Case, ...]
     test: tuple[Case, ...]
     is_flat: bool  # the images have one plane: nnU-Net plans 2d for them, and nothing else
-    split_channels: bool = False  # 4D NIfTI, as the MSD has it
+    may_be_4d: bool = False  # a file may hold a volume for each channel, as the MSD has it: they are split
     drop_alpha: bool = False  # RGBA images
     new_labels: Mapping[int, int] | None = None  # values in the files -> consecutive ones
     notes: tuple[str, ...] = ()  # what the user should know
@@ -74,28 +79,34 @@ def write_dataset(data: RawData, folder: Path) -> None:
 
 
 def _inspect_dataset(folder: Path) -> RawData:
-    """Inspect an nnU-Net raw data set or an MSD task folder."""
-    source, is_msd = _load_dataset_json(folder / "dataset.json")
-    dataset_json = _from_msd(source) if is_msd else {k: v for k, v in source.items() if k != "dataset"}
-    known = _known_values(dataset_json["labels"], folder / "dataset.json")
+    """Inspect an nnU-Net raw data set, of its first version too, or an MSD task folder."""
+    source = _load_dataset_json(folder / "dataset.json")
+    dataset_json = {key: value for key, value in source.items() if key not in ("dataset", *MSD_ONLY)}
+    known = _known_values(dataset_json, folder / "dataset.json")
     ending = dataset_json["file_ending"]
     if "dataset" in source:
         files = get_filenames_of_train_images_and_targets(str(folder), source)
         training = [Case(k, tuple(map(Path, v["images"])), Path(v["label"])) for k, v in files.items()]
     else:
-        training = _pair(folder / "imagesTr", folder / "labelsTr", ending, numbered=not is_msd)
+        training = _pair_dataset(folder / "imagesTr", folder / "labelsTr", ending)
     test = []
     if _files(folder / "labelsTs"):
-        test = _pair(folder / "imagesTs", folder / "labelsTs", ending, numbered=not is_msd)
+        test = _pair_dataset(folder / "imagesTs", folder / "labelsTs", ending)
     reader = reader_for(dataset_json, training[0].images[0])
-    is_flat = True
+    contents = []
     for case in (*training, *test):
-        contents = check_case(case, reader, len(dataset_json["channel_names"]))
-        is_flat &= contents.is_flat
-        if unknown := contents.values - known:
+        contents.append(check_case(case, reader, len(dataset_json["channel_names"])))
+        if unknown := contents[-1].values - known:
             rule = f"dataset.json knows {sorted(known)}; add it there, or correct the file"
             raise ValueError(f"{case.label} holds the label {min(unknown)}: {rule}")
-    return RawData(dataset_json, tuple(training), tuple(test), is_flat, split_channels=is_msd)
+    return RawData(
+        dataset_json,
+        tuple(training),
+        tuple(test),
+        is_flat=all(found.is_flat for found in contents),
+        may_be_4d=isinstance(reader, SimpleITKIO),
+        notes=tuple(_notes(contents)),
+    )
 
 
 def _inspect_pairs(folder: Path) -> RawData:
@@ -112,7 +123,9 @@ def _inspect_pairs(folder: Path) -> RawData:
     is_natural = isinstance(reader, NaturalImage2DIO)
     drop_alpha = is_natural and n_channels == 4
     is_renumbered = any(value != label for value, label in new_labels.items())
-    notes = []
+    notes = list(_notes(contents))
+    if isinstance(reader, SimpleITKIO) and n_channels > 1:
+        notes.append(f"the {n_channels} volumes of each file become {n_channels} channels")
     if is_renumbered:
         notes.append("label values become " + ", ".join(f"{old} → {new}" for old, new in new_labels.items()))
     if drop_alpha:
@@ -126,6 +139,7 @@ def _inspect_pairs(folder: Path) -> RawData:
         tuple(cases),
         (),
         is_flat=all(found.is_flat for found in contents),
+        may_be_4d=isinstance(reader, SimpleITKIO),
         drop_alpha=drop_alpha,
         new_labels=new_labels if is_renumbered else None,
         notes=tuple(notes),
@@ -152,38 +166,41 @@ def _hold_out(data: RawData, folder: Path) -> RawData:
     return data
 
 
-def _load_dataset_json(file: Path) -> tuple[dict[str, Any], bool]:
-    """Return the contents of a dataset.json, and whether it is one of the MSD."""
+def _notes(contents: Sequence[Contents]) -> Iterator[str]:
+    """What a user should know of the images."""
+    if all(found.spacing == (1.0, 1.0, 1.0) for found in contents):
+        yield "every voxel has 1 x 1 x 1 mm; where that is not so, the spacing was lost: write it into the files"
+
+
+def _load_dataset_json(file: Path) -> dict[str, Any]:
+    """Return a dataset.json as nnU-Net has it now; the MSD and its first version name labels by their values."""
     try:
-        source = load_json(str(file))
+        source = normal_form(load_json(str(file)))
     except ValueError as error:
         raise ValueError(f"{file} is no JSON file: {error}; correct it") from error
-    is_msd = "modality" in source and "channel_names" not in source
-    required = ("modality", "labels") if is_msd else ("channel_names", "labels", "file_ending")
+    labels = source.get("labels", {})
+    if labels and all(isinstance(name, str) and value.isdecimal() for value, name in labels.items()):
+        source = {"file_ending": ".nii.gz", **source, "labels": {name: int(value) for value, name in labels.items()}}
+    required = ("channel_names", "labels", "file_ending")
     if missing := [key for key in required if key not in source]:
         raise ValueError(f"{file} has no {' and no '.join(missing)}: nnU-Net needs {', '.join(required)}")
-    return source, is_msd
+    return source
 
 
-def _from_msd(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nnU-Net's dataset.json for that of an MSD task."""
-    kept = ("name", "description", "reference", "licence")
-    return {
-        **{key: source[key] for key in kept if key in source},
-        "channel_names": source["modality"],
-        "labels": {name: int(value) for value, name in source["labels"].items()},
-        "file_ending": ".nii.gz",
-    }
-
-
-def _known_values(labels: Mapping[str, int | Sequence[int]], file: Path) -> set[int]:
+def _known_values(dataset_json: Mapping[str, Any], file: Path) -> set[int]:
     """Return the values that the labels, regions and ignore label of a dataset.json allow."""
+    labels = dataset_json["labels"]
     values: list[Any] = []
     for entry in labels.values():
         values += entry if isinstance(entry, list) else [entry]
     if not all(isinstance(value, int) for value in values) or set(values) != set(range(len(set(values)))):
         rule = 'nnU-Net needs names with consecutive numbers, as {"background": 0, "organ": 1}; renumber'
         raise ValueError(f"{file} has the labels {dict(labels)}: {rule}")
+    regions = [name for name in labels if name not in ("background", "ignore")]
+    order = dataset_json.get("regions_class_order")
+    if any(isinstance(entry, list) for entry in labels.values()) and len(order or ()) != len(regions):
+        rule = "nnU-Net needs regions_class_order, a label for each, in the order in which they are painted; add it"
+        raise ValueError(f"{file} has the regions {', '.join(regions)} and regions_class_order {order}: {rule}")
     return set(values)
 
 
@@ -239,21 +256,28 @@ def _pair(images: Path, labels: Path, ending: str, *, numbered: bool) -> list[Ca
     return [Case(name, tuple(files), label_files[name]) for name, files in sorted(channels.items())]
 
 
+def _pair_dataset(images: Path, labels: Path, ending: str) -> list[Case]:
+    """Pair images with labels: by equal names, as in the MSD, where there are such; else images carry numbers."""
+    equal = {file.name for file in _files(images)} & {file.name for file in _files(labels)}
+    return _pair(images, labels, ending, numbered=not equal)
+
+
 def _more(names: Sequence[str]) -> str:
     return f", nor have {len(names) - 1} others" if len(names) > 1 else ""
 
 
 def _write_images(case: Case, folder: Path, data: RawData) -> None:
     """Write a case's images as CASE_0000.nii.gz, CASE_0001.nii.gz, ...: copies, or converted for nnU-Net."""
-    if data.split_channels:
-        split_4d_nifti(str(case.images[0]), str(folder))
-        return
-    for channel, image in enumerate(case.images):
-        target = folder / f"{case.name}_{channel:04d}{data.dataset_json['file_ending']}"
+    ending = data.dataset_json["file_ending"]
+    targets = (folder / f"{case.name}_{channel:04d}{ending}" for channel in count())
+    for image in case.images:
         if data.drop_alpha:
-            imsave(target, imread(image)[..., :3], check_contrast=False)
+            imsave(next(targets), imread(image)[..., :3], check_contrast=False)
+        elif data.may_be_4d and (volumes := SimpleITK.ReadImage(str(image))).GetDimension() == N_AXES_4D:
+            for volume in range(volumes.GetSize()[-1]):
+                SimpleITK.WriteImage(volumes[..., volume], str(next(targets)), True)
         else:
-            shutil.copyfile(image, target)
+            shutil.copyfile(image, next(targets))
 
 
 def _write_label(case: Case, folder: Path, data: RawData) -> None:

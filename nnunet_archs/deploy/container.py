@@ -27,7 +27,7 @@ from packaging.version import Version
 from nnunet_archs.trainers.registry import declared, split
 from nnunet_archs.trainers.registry import distribution as distribution_of
 
-from .check import WITHOUT_GEOMETRY
+from .sockets import check_format, is_possible
 from .submit import Selection
 
 OURS = "nnunet-archs"
@@ -80,13 +80,14 @@ def check_settings(selection: Selection, settings: Settings) -> None:
     Raises:
         ValueError: if they cannot.
     """
-    dataset_json = selection.members[0].dataset_json
-    channels = list(dataset_json["channel_names"].values())
-    n_files = 1 if dataset_json["file_ending"] in WITHOUT_GEOMETRY else len(channels)
-    if len(settings.inputs) != n_files:
+    for member in selection.members:
+        check_format(member.reader, member.dataset_json["file_ending"])
+    first = selection.members[0]
+    channels = list(first.dataset_json["channel_names"].values())
+    if not is_possible(len(settings.inputs), len(channels), first.reader):
         raise ValueError(
-            f"--input-socket names {len(settings.inputs)}, and a case has {n_files} images ({', '.join(channels)}); "
-            "name the socket of each, in this order"
+            f"--input-socket names {len(settings.inputs)}, and a case has {len(channels)} images "
+            f"({', '.join(channels)}); name the socket of each, in this order (colours in one file have one)"
         )
     for slug in (*settings.inputs, settings.output):
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from torch import Tensor
 
 from nnunet_archs.files import atomic_folder
+from nnunet_archs.nnunet.datasets import open_preprocessed
 
 from .facts import model_facts
 from .trained import FILES, TrainedModel, open_folder, open_model
@@ -121,7 +121,7 @@ def preprocessed_cases(model: TrainedModel) -> dict[str, np.ndarray]:
     folder = Path(nnUNet_preprocessed.get() or "", model.plans.dataset_name, model.configuration.data_identifier)
     if not nnUNet_preprocessed.get() or model.configuration.previous_stage_name or not any(folder.glob("*.pkl")):
         return {}
-    dataset = infer_dataset_class(str(folder))(str(folder))
+    dataset = open_preprocessed(folder)
     names = sorted(dataset.identifiers)
     chosen = names[:: -(-len(names) // N_PATCHES)]
     return {name: np.asarray(dataset.load_case(name)[0][:]) for name in chosen}

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.nnunet.commands import SEARCH
+from nnunet_archs.nnunet.datasets import read_dataset_json
+from nnunet_archs.nnunet.images import reader_of
 
-from .check import read_voxels
+from .sockets import check_channels, label_map, make_files
 
 # step size and mirroring, the best first, each faster than the one before
 CHOICES = ((0.5, True), (0.75, True), (0.5, False), (0.75, False), (1.0, False))
@@ -88,11 +90,14 @@ def segment(
     """The label map of a case, on the grid of its first image.
 
     Args:
-        images: a file for every channel, in the data set's order.
+        images: the files with the channels, in the data set's order.
         models: what `nnunet-archs submit --container` put into model.tar.gz.
         step_size: of nnU-Net's sliding window, where there is no `end`.
         mirroring: whether to mirror, where there is no `end`.
         end: the value of `time.monotonic()` at which the label map is needed.
+
+    Raises:
+        ValueError: if the images are not those that the models take.
     """
     os.environ[SEARCH] = discovery_folder()
     model = load_json(str(models / "model.json"))
@@ -102,10 +107,12 @@ def segment(
         now = time.monotonic()
         clock = Clock(now + (1 - RESERVE) * (end - now), sum(len(stage["folds"]) for stage in model["stages"]))
     with TemporaryDirectory() as folder:
-        ending = load_json(str(models / model["averaged"][0] / "dataset.json"))["file_ending"]
-        files = [Path(folder, f"{CASE}_{channel:04}{ending}") for channel in range(len(images))]
-        for image, file in zip(images, files, strict=True):
-            SimpleITK.WriteImage(SimpleITK.ReadImage(str(image)), str(file))
+        first = models / model["averaged"][0]
+        dataset_json = read_dataset_json(first / "dataset.json")
+        reader = reader_of(load_json(str(first / "plans.json")))
+        ending = dataset_json["file_ending"]
+        files = make_files(images, Path(folder, CASE), ending, reader)
+        check_channels(files, list(dataset_json["channel_names"].values()), reader)
         for stage in model["stages"]:
             predictor = Predictor(step_size, use_mirroring=mirroring, device=device, allow_tqdm=False)
             predictor.clock = clock
@@ -118,9 +125,7 @@ def segment(
                 folder_with_segs_from_prev_stage=stage["previous"] and str(Path(folder, stage["previous"])),
             )
         result = finish(predictor, model, models, Path(folder), ending)
-        label_map = SimpleITK.GetImageFromArray(read_voxels(result))
-    label_map.CopyInformation(SimpleITK.ReadImage(str(images[0])))
-    return label_map
+        return label_map(result, images[0], reader)
 
 
 def finish(predictor: Predictor, model: dict[str, Any], models: Path, folder: Path, ending: str) -> Path:

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
 from nnunet_archs.nnunet.commands import last_line, nnunet_command, python_command, unwound_by_sigterm, variables
 from nnunet_archs.nnunet.device import choose_device
 from nnunet_archs.nnunet.steps import Step, StepError, run_step
 
-from .check import check, check_pattern, find_cases
+from .check import check, check_pattern, find_cases, name_cases
 from .container import Settings, build_container
 from .submit import (
     FOLDS,
@@ -26,6 +28,7 @@ from .submit import (
     candidates,
     find_dataset,
     find_dataset_json,
+    find_reader,
     keep_to_request,
     remove_unfinished,
     results,
@@ -46,9 +49,12 @@ def make_submission(args: argparse.Namespace) -> None:
     args.device = choose_device(args.device)
     dataset = find_dataset(args.dataset)
     if args.check_only:
-        n_cases = len(find_cases(args.images, find_dataset_json(dataset)))
-        judge(args, args.check_only, find_dataset_json(dataset))
-        print(f"{args.check_only}: {n_cases} cases, nothing wrong")
+        dataset_json = find_dataset_json(dataset)
+        example, *_ = next(iter(name_cases(args.images, dataset_json).values()))
+        reader = find_reader(dataset, dataset_json, example)
+        cases = find_cases(args.images, dataset_json, reader)
+        judge(args, args.check_only, cases, dataset_json, reader)
+        print(f"{args.check_only}: {len(cases)} cases, nothing wrong")
         return
     with unwound_by_sigterm():
         selection = find_selection(args, dataset)
@@ -100,8 +106,8 @@ def find_selection(args: argparse.Namespace, dataset: str) -> Selection:
 
 def submit(args: argparse.Namespace, selection: Selection) -> None:
     """Predict with every model, average, postprocess, check and zip."""
-    dataset_json = selection.members[0].dataset_json
-    cases = find_cases(args.images, dataset_json)
+    dataset_json, reader = selection.members[0].dataset_json, selection.members[0].reader
+    cases = find_cases(args.images, dataset_json, reader)
     options = prediction_options(args.step_size, mirroring=not args.no_mirroring)
     keep_to_request(args.output, selection, cases, options)
     package = args.output / PACKAGE
@@ -109,12 +115,12 @@ def submit(args: argparse.Namespace, selection: Selection) -> None:
     for step in steps(args, selection, list(cases), options):
         predictions = step.products[0].parent
         if not step.is_done():
-            remove_unfinished(predictions, dataset_json["file_ending"])
+            remove_unfinished(predictions, dataset_json["file_ending"], reader)
         do(step, args.device)
     unfinished = args.output / f".{PACKAGE}.unfinished"
     try:
         write_package(unfinished, predictions, cases, dataset_json["file_ending"], args.rename)
-        judge(args, unfinished, dataset_json)
+        judge(args, unfinished, cases, dataset_json, reader)
         unfinished.replace(package)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -193,14 +199,20 @@ def do(step: Step, device: str) -> None:
         raise ValueError(f"{step.heading} failed: {last_line(step.log)} (all of it: {step.log})") from error
 
 
-def judge(args: argparse.Namespace, package: Path, dataset_json: Mapping[str, Any]) -> None:
+def judge(
+    args: argparse.Namespace,
+    package: Path,
+    cases: Mapping[str, Sequence[Path]],
+    dataset_json: Mapping[str, Any],
+    reader: BaseReaderWriter,
+) -> None:
     """Check a package; warn of what is allowed.
 
     Raises:
         ValueError: if something is wrong with it; it is printed before.
     """
-    problems = check(package, args.images, dataset_json, pattern=args.rename)
-    allowed = [problem for problem in problems if problem.is_empty and args.allow_empty]
+    problems = check(package, cases, dataset_json, reader, pattern=args.rename, geometry=args.geometry)
+    allowed = [problem for problem in problems if problem.is_warning or (problem.is_empty and args.allow_empty)]
     for problem in problems:
         print(f"{'warning: ' if problem in allowed else ''}{problem}")
     if count := len(problems) - len(allowed):

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo, is_zipfile
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.paths import nnUNet_results
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
 from nnunet_archs.files import write_whole
 from nnunet_archs.nnunet.commands import is_trained
-from nnunet_archs.nnunet.datasets import check_folders, dataset_id, dataset_json_files, dataset_name
+from nnunet_archs.nnunet.datasets import check_folders, dataset_id, dataset_json_files, dataset_name, read_dataset_json
+from nnunet_archs.nnunet.images import read_labels, reader_for, reader_of
+from nnunet_archs.nnunet.plans import plans_in
+from nnunet_archs.nnunet.whole import check_whole
 
-from .check import file_name, read_voxels
+from .check import file_name
 
 FOLDS = ("0", "1", "2", "3", "4")
 INFORMATION = "inference_information.json"  # nnU-Net's, of the best configuration or ensemble
@@ -53,7 +58,17 @@ class Member:
     @property
     def dataset_json(self) -> dict[str, Any]:
         """The channels and labels that it was trained on."""
-        return load_json(str(self.folder / "dataset.json"))
+        return read_dataset_json(self.folder / "dataset.json")
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plans that it was trained on."""
+        return load_json(str(self.folder / "plans.json"))
+
+    @property
+    def reader(self) -> BaseReaderWriter:
+        """What it reads images with."""
+        return reader_of(self.plan)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -63,8 +78,7 @@ class Member:
 
     def previous(self) -> Member | None:
         """The first stage of a cascade."""
-        configuration = load_json(str(self.folder / "plans.json"))["configurations"][self.configuration]
-        stage = configuration.get("previous_stage")
+        stage = self.plan["configurations"][self.configuration].get("previous_stage")
         return stage and Member(self.dataset, self.trainer, self.plans, stage, self.folds)
 
 
@@ -99,8 +113,21 @@ def find_dataset_json(dataset: str) -> dict[str, Any]:
         ValueError: if none has.
     """
     for file in (*dataset_json_files(dataset), *sorted(results(dataset).glob("*__*__*/dataset.json"))):
-        return load_json(str(file))
+        return read_dataset_json(file)
     raise ValueError(f"{dataset} has no dataset.json in nnU-Net's folders; put it into nnUNet_raw/{dataset}")
+
+
+def find_reader(dataset: str, dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWriter:
+    """The reader that a data set's plans name; without plans, the one that nnU-Net would choose.
+
+    Raises:
+        ValueError: if there is none that reads the example.
+    """
+    folders = [Path(nnUNet_preprocessed.get(), dataset)] if nnUNet_preprocessed.get() else []
+    for folder in (*folders, *sorted(results(dataset).glob("*__*__*"))):
+        for plans in plans_in(folder):
+            return reader_of(plans.plans)
+    return reader_for(dataset_json, example)
 
 
 def select(
@@ -236,16 +263,20 @@ def keep_to_request(
     write_whole(file, content)
 
 
-def remove_unfinished(folder: Path, ending: str) -> None:
+def remove_unfinished(folder: Path, ending: str, reader: BaseReaderWriter) -> None:
     """Remove predictions that were cut off while they were written: nnU-Net would keep them."""
     for file in folder.glob(f"*{ending}"):
-        try:
-            read_voxels(file)
-        except RuntimeError:
-            file.unlink()
+        remove_unless(partial(read_labels, reader), file)
     for file in folder.glob("*.npz"):
-        if not is_zipfile(file):
-            file.unlink()
+        remove_unless(check_whole, file)
+
+
+def remove_unless(read: Callable[[Path], object], file: Path) -> None:
+    """Remove a file that is not whole."""
+    try:
+        read(file)
+    except ValueError:
+        file.unlink()
 
 
 def write_package(target: Path, predictions: Path, cases: Iterable[str], ending: str, pattern: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager, deter
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
+from nnunet_archs.files import read_json
+from nnunet_archs.nnunet.datasets import normal_form
 from nnunet_archs.trainers.registry import UnknownTrainer, resolve
 
 FINAL = "checkpoint_final.pth"
@@ -189,7 +190,7 @@ def open_folder(folder: Path) -> TrainedFolder:
             "nnUNet_results/<Dataset>"
         )
     dataset_json, plans = (read_json(folder / file) for file in FILES)
-    return TrainedFolder(folder, plans, dataset_json)
+    return TrainedFolder(folder, plans, normal_form(dataset_json))
 
 
 def open_model(source: TrainedFolder, checkpoint: dict[str, Any]) -> TrainedModel:
@@ -231,18 +232,3 @@ def find(name: str) -> type[nnUNetTrainer]:
         raise ValueError(
             f"{name}, the trainer of this model, is not installed here; add the folder it is in to nnUNet_extTrainer"
         ) from error
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON file's object.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read ({error}); copy it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} holds no JSON object; copy it again")
-    return content

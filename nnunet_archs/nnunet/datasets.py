@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
+from nnunetv2.training.dataloading.nnunet_dataset import file_ending_dataset_mapping, nnUNetBaseDataset
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+from nnunet_archs.files import read_json
 
 FOLDERS = {"nnUNet_raw": nnUNet_raw, "nnUNet_preprocessed": nnUNet_preprocessed, "nnUNet_results": nnUNet_results}
 
@@ -42,3 +47,51 @@ def dataset_json_files(dataset: str) -> list[Path]:
     """The files that tell a data set's channels and labels: of the raw data, and of the preprocessed."""
     folders = [Path(folder.get(), dataset) for folder in (nnUNet_raw, nnUNet_preprocessed) if folder.get()]
     return [file for folder in folders if (file := folder / "dataset.json").is_file()]
+
+
+def read_dataset_json(file: Path) -> dict[str, Any]:
+    """A dataset.json in its normal form.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    return normal_form(read_json(file))
+
+
+def normal_form(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
+    """A dataset.json as nnU-Net documents it: `channel_names` in place of `modality`, and no reader that is null."""
+    normal = dict(dataset_json)
+    modality = normal.pop("modality", None)
+    if modality is not None:
+        normal.setdefault("channel_names", modality)
+    if normal.get("overwrite_image_reader_writer") in (None, "None"):
+        normal.pop("overwrite_image_reader_writer", None)
+    return normal
+
+
+def count_cases(dataset: str) -> int:
+    """How many training cases the raw data has; 0 where it is gone. `numTraining` may be missing, or wrong."""
+    file = Path(str(nnUNet_raw), dataset, "dataset.json")
+    if not file.is_file():
+        return 0
+    dataset_json = read_json(file)
+    listed = dataset_json.get("dataset")
+    return len(listed or list((file.parent / "labelsTr").glob(f"*{dataset_json['file_ending']}")))
+
+
+def open_preprocessed(folder: Path, previous_stage: Path | None = None) -> nnUNetBaseDataset:
+    """Preprocessed cases. nnU-Net's own choice of their class fails where any other file lies among them.
+
+    Args:
+        folder: of a configuration's data.
+        previous_stage: the folder of a cascade's first predictions.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    # the newer format, where both are there
+    for ending, dataset in reversed(file_ending_dataset_mapping.items()):
+        if any(folder.glob(f"[!.]*.{ending}")):
+            cases = [case for case in dataset.get_identifiers(str(folder)) if not case.startswith(".")]
+            return dataset(str(folder), cases, previous_stage and str(previous_stage))
+    raise ValueError(f"{folder} holds no preprocessed cases; run nnUNetv2_preprocess")

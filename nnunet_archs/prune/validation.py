@@ -14,9 +14,11 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from torch import Tensor
+
+from nnunet_archs.nnunet.datasets import open_preprocessed
 
 from .model import PrunableModel
 
@@ -47,7 +49,7 @@ def find_validation(model: PrunableModel) -> Validation:
     for folder in filter(None, (data, truth, previous)):
         if not folder.is_dir() or not any(folder.iterdir()):
             raise not_measurable(f"{folder} is missing or empty")
-    dataset = infer_dataset_class(str(data))(str(data), folder_with_segs_from_previous_stage=previous and str(previous))
+    dataset = open_preprocessed(data, previous)
     needed = {case for fold in cases.values() for case in fold}
     truths = {file.name.removesuffix(model.dataset_json["file_ending"]) for file in truth.iterdir()}
     present = {data: set(dataset.identifiers), truth: truths}

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.configuration import default_num_processes
-from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.files import write_whole
 from nnunet_archs.nnunet.commands import begin, end, is_trained, last_line, nnunet_command, variables
-from nnunet_archs.nnunet.datasets import dataset_id
+from nnunet_archs.nnunet.datasets import count_cases, dataset_id
 from nnunet_archs.nnunet.plans import BUDGET, STOCK, check_data, not_preprocessed, plans_file
 from nnunet_archs.trainers.names import plans_name
 from nnunet_archs.trainers.registry import resolve_paper
@@ -173,15 +172,6 @@ def preprocess_command(study: Study, dataset: str, name: str) -> list[str] | Non
         return None
     command = [nnunet_command("nnUNetv2_preprocess"), "-d", dataset_id(dataset), "-plans_name", name]
     return [*command, "-c", *missing, "-np", *[processes(study)] * len(missing)]
-
-
-def count_cases(dataset: str) -> int:
-    """How many training cases there are to preprocess; 0 where the raw data is gone."""
-    folder = Path(str(nnUNet_raw), dataset)
-    if not (folder / "dataset.json").exists():
-        return 0
-    dataset_json = load_json(str(folder / "dataset.json"))
-    return len(dataset_json.get("dataset") or list((folder / "labelsTr").glob(f"*{dataset_json['file_ending']}")))
 
 
 def processes(study: Study) -> str:

@@ -118,6 +118,108 @@ def test_msd_images_are_split(tmp_path):
     assert sitk.ReadImage(str(tmp_path / "target" / "imagesTs" / files[0])).GetSpacing() == (1.0, 1.0, 2.0)
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
+def test_volumes_of_pairs_are_split(tmp_path, ending):
+    """Files of four axes, as the MSD has them; the third spacing is 2 mm."""
+    for i in range(6):
+        write_nifti(tmp_path / "source" / "images" / f"{i}{ending}", image((2, *SHAPE)))
+        write_nifti(tmp_path / "source" / "labels" / f"{i}{ending}", labels(1))
+    data = inspect_folder(tmp_path / "source")
+    assert data.notes[0] == "the 2 volumes of each file become 2 channels"
+    assert data.dataset_json["channel_names"] == {"0": "image 0", "1": "image 1"}
+    write_dataset(data, tmp_path / "target")
+    first, second, *_ = sorted((tmp_path / "target" / "imagesTr").iterdir())
+    for channel, file in enumerate((first, second)):
+        assert file.name.endswith(f"_{channel:04}{ending}")
+        read = sitk.ReadImage(str(file))
+        assert read.GetSpacing() == (1.0, 1.0, 2.0)
+        assert np.array_equal(sitk.GetArrayFromImage(read), image((2, *SHAPE))[channel])
+
+
+def rewrite_json(folder, change):
+    contents = json.loads((folder / "dataset.json").read_text())
+    change(contents)
+    (folder / "dataset.json").write_text(json.dumps(contents))
+    return folder
+
+
+def with_modality(contents):
+    contents["modality"] = contents.pop("channel_names")
+
+
+def of_the_first_version(contents):
+    with_modality(contents)
+    contents["labels"] = {"0": "background", "1": "whole", "2": "core"}
+    for key in ("file_ending", "regions_class_order"):
+        del contents[key]
+    contents |= {"training": [{"image": "./imagesTr/Tr0.nii.gz"}], "test": [], "tensorImageSize": "4D"}
+
+
+def without_number(contents):
+    del contents["numTraining"]
+
+
+def without_reader(contents):
+    contents["overwrite_image_reader_writer"] = None
+
+
+@pytest.mark.parametrize("change", [with_modality, of_the_first_version, without_number, without_reader])
+def test_forms_of_dataset_json(tmp_path, change):
+    """What is written has the documented form, whatever was given."""
+    write_dataset(inspect_folder(rewrite_json(make_dataset(tmp_path / "source"), change)), tmp_path / "target")
+    written = json.loads((tmp_path / "target" / "dataset.json").read_text())
+    assert written["channel_names"] == {"0": "c0", "1": "c1"}
+    assert written["labels"]["core"] == 2
+    assert (written["file_ending"], written["numTraining"]) == (".nii.gz", 5)
+    assert not written.keys() & {"modality", "overwrite_image_reader_writer", "training", "test", "tensorImageSize"}
+    assert len(list((tmp_path / "target" / "imagesTr").iterdir())) == 10
+
+
+def test_regions_of_four_channels(tmp_path):
+    """As BraTS has them; the segmentations are stored as floats."""
+    regions = {"background": 0, "whole tumour": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+    folder = make_dataset(tmp_path / "source", n_channels=4, labels=regions, regions_class_order=[1, 2, 3])
+    for file in (folder / "labelsTr").iterdir():
+        write_nifti(file, labels(1, 2, 3).astype(np.float32))
+    write_dataset(inspect_folder(folder), tmp_path / "target")
+    written = json.loads((tmp_path / "target" / "dataset.json").read_text())
+    assert (written["labels"], written["regions_class_order"]) == (regions, [1, 2, 3])
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
+def test_images_of_two_axes(tmp_path, ending):
+    for i in range(6):
+        write_nifti(tmp_path / "source" / "images" / f"{i}{ending}", image((9, 8)))
+        write_nifti(tmp_path / "source" / "labels" / f"{i}{ending}", labels(1, 3, shape=(9, 8)))
+    data = inspect_folder(tmp_path / "source")
+    assert data.is_flat
+    write_dataset(data, tmp_path / "target")
+    read = sitk.ReadImage(str(tmp_path / "target" / "labelsTr" / f"{data.training[0].name}{ending}"))
+    assert np.array_equal(sitk.GetArrayFromImage(read), labels(1, 2, shape=(9, 8)))
+
+
+def test_spacing_that_was_lost_is_told(tmp_path):
+    folder = make_dataset(tmp_path)
+    for file in (*(folder / "imagesTr").iterdir(), *(folder / "labelsTr").iterdir()):
+        write_nifti(file, sitk.GetArrayFromImage(sitk.ReadImage(str(file))), spacing=(1, 1, 1))
+    assert inspect_folder(folder).notes[0].startswith("every voxel has 1 x 1 x 1 mm; where that is not so")
+
+
+def test_channels_on_two_grids(tmp_path):
+    """CT and PET as the scanner gives them."""
+    folder = make_dataset(tmp_path)
+    write_nifti(folder / "imagesTr" / "Tr1_0001.nii.gz", image((2, 3, 2)), spacing=(2.5, 2.0, 4.0))
+    with pytest.raises(ValueError, match=r"Tr1_0001.* and Tr1_0000\.nii\.gz differ in size or spacing; resample one"):
+        inspect_folder(folder)
+
+
+def test_truncated_image(tmp_path):
+    file = make_pairs(tmp_path) / "images" / "case1.nii.gz"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"case1\.nii\.gz cannot be read to its end"):
+        inspect_folder(tmp_path)
+
+
 def test_alpha_is_dropped_and_labels_are_renumbered(tmp_path):
     rgba = np.random.default_rng(0).integers(0, 255, (9, 8, 4), dtype=np.uint8)
     for i in range(6):
@@ -205,8 +307,9 @@ def test_bad_pairs(tmp_path, what, message):
     ("changes", "message"),
     [
         ({"labels": {"background": 0, "organ": 1}}, r"holds the label 2.*knows \[0, 1\]"),
-        ({"labels": {"0": "background", "1": "organ"}}, r"names with consecutive numbers"),
+        ({"labels": {"0": "background", "1": "organ"}}, r"holds the label 2.*knows \[0, 1\]"),
         ({"labels": {"background": 0, "organ": 1, "lesion": 3}}, r"names with consecutive numbers"),
+        ({"regions_class_order": [1]}, r"regions whole, core and regions_class_order \[1\]: nnU-Net needs"),
         ({"channel_names": {"0": "CT"}}, r"2 channels.*needs 1"),
         ({"file_ending": ".png"}, r"is no image of this data set.*CASE_0000\.png"),
         ({"channel_names": None, "modality": None}, None),

@@ -10,6 +10,7 @@ import torch
 from hand_made import make_dataset_json, make_plans, make_trainer
 
 NAME = "UNetSharpTrainer_5epochs"
+ABSENT = object()  # of a key of dataset.json
 RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
 
 
@@ -26,19 +27,30 @@ def complete_plans(n_axes: int, n_channels: int = 1) -> dict[str, Any]:
     plans["configurations"]["tiny"] |= {
         "preprocessor_name": "DefaultPreprocessor",
         "median_image_size_in_voxels": [10, 40, 30][-n_axes:],
-        "normalization_schemes": ["CTNormalization", "ZScoreNormalization"][:n_channels],
-        "use_mask_for_norm": [False, True][:n_channels],
+        "normalization_schemes": ["CTNormalization", "ZScoreNormalization", "ZScoreNormalization"][:n_channels],
+        "use_mask_for_norm": [False, True, True][:n_channels],
         "resampling_fn_data": "resample_data_or_seg_to_shape",
         "resampling_fn_data_kwargs": RESAMPLING,
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg_kwargs": RESAMPLING | {"is_seg": True, "order": 1},
         "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
         "resampling_fn_probabilities_kwargs": RESAMPLING | {"order": 1},
     }
     return plans
 
 
-def save_model(name: str = NAME, n_axes: int = 2, folds: tuple[int | str, ...] = (0,), target: str = "labels") -> Path:
+def save_model(
+    name: str = NAME,
+    n_axes: int = 2,
+    folds: tuple[int | str, ...] = (0,),
+    target: str = "labels",
+    reader: str = "SimpleITKIO",
+    **dataset_json: Any,
+) -> Path:
     """A model's folder as nnU-Net leaves it after training; folds differ a little."""
-    plans = complete_plans(n_axes, 2 if target == "two channels" else 1)
+    plans = complete_plans(n_axes, len(make_dataset_json(target)["channel_names"])) | {"image_reader_writer": reader}
+    if reader == "NaturalImage2DIO" or dataset_json.get("file_ending") == ".mha":  # these images have two axes
+        plans |= {"transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2]}
     trainer = make_trainer(name, dict(plans), target)
     trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
     folder = Path(trainer.output_folder_base)
@@ -49,5 +61,8 @@ def save_model(name: str = NAME, n_axes: int = 2, folds: tuple[int | str, ...] =
         trainer.save_checkpoint(str(folder / f"fold_{fold}" / "checkpoint_final.pth"))
     del plans["continue_training"]
     (folder / "plans.json").write_text(json.dumps(plans))
-    (folder / "dataset.json").write_text(json.dumps(make_dataset_json(target)))
+    contents = make_dataset_json(target) | dataset_json
+    (folder / "dataset.json").write_text(
+        json.dumps({key: value for key, value in contents.items() if value is not ABSENT})
+    )
     return folder

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from hand_made import ADAPTING, DATASET, PATCH, make_trainer
-from models import NAME, RESAMPLING, complete_plans, save_model
+from models import ABSENT, NAME, RESAMPLING, complete_plans, save_model
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from nnunet_archs.deploy import export as exporting
@@ -159,7 +159,10 @@ def test_compared_on_preprocessed_cases(n_axes: int, tmp_path: Path) -> None:
         shape = (1, 6 + 4 * i, 20, 30)
         image = np.arange(math.prod(shape), dtype=np.float32).reshape(shape) / 1000
         nnUNetDatasetBlosc2.save_case(image, np.zeros(shape, np.int16), {}, str(data / f"case{i}"))
-    model = export(save_model(n_axes=n_axes), "safetensors")
+    folder = save_model(n_axes=n_axes)
+    for stray in (".DS_Store", "._case0.b2nd", "case0.npz"):  # macOS, and nnU-Net's format before 2.6
+        (data / stray).touch()
+    model = export(folder, "safetensors")
     assert model["weights"]["compared_on"] == "patches of case0, case2"
 
 
@@ -242,7 +245,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Any] | None, list[str], list[str]]] = 
     ),
     "output": (fill_output, [], ["out exists and is not an empty folder", "-o"]),
     "output is a file": (lambda folder: Path("out").touch(), [], ["out exists"]),
-    "output in nothing": (None, ["-o", "not/there"], ["not/there cannot be written"]),
+    "output in nothing": (
+        None,
+        ["-o", "not/there"],
+        ["not/there cannot be written: there is no folder", "not; make it"],
+    ),
 }
 
 
@@ -326,3 +333,10 @@ def test_instance_norm_of_a_graph_is_torchs(options: dict[str, bool]) -> None:
 def test_nan_is_a_difference() -> None:
     x = torch.tensor([1.0, math.nan])
     assert not exporting.largest_difference([x], [torch.ones(2)]) <= exporting.LIMIT
+
+
+def test_modality_in_place_of_channel_names() -> None:
+    folder = save_model(modality={"0": "MRI"}, channel_names=ABSENT, overwrite_image_reader_writer=None)
+    model = export(folder, "safetensors")
+    assert [channel["channel"] for channel in model["preprocessing"]["normalization"]] == ["MRI"]
+    assert json.loads(Path("out_safetensors", "dataset.json").read_text())["modality"] == {"0": "MRI"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import NAME, save_model
+from models import ABSENT, NAME, save_model
 
 from nnunet_archs.deploy import info as informing
 from nnunet_archs.discovery import discovery_folder
@@ -75,6 +75,11 @@ def test_cost_of_inference(capsys: pytest.CaptureFixture[str]) -> None:
 def test_slices_of_a_2d_network(capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_model("UNetTrainer_NoMirroring")
     assert info_json(folder, capsys, "--image-size", "7", "5", "5")["inference"]["forward_passes"] == 7
+
+
+def test_modality_in_place_of_channel_names(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_model(modality={"0": "MRI"}, channel_names=ABSENT, overwrite_image_reader_writer=None)
+    assert info_json(folder, capsys)["channels"] == ["MRI"]
 
 
 def test_fold_in_training(capsys: pytest.CaptureFixture[str]) -> None:

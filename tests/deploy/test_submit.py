@@ -17,13 +17,16 @@ import SimpleITK
 import torch
 
 from nnunet_archs.deploy import inference
+from nnunet_archs.deploy import submission as command
 from nnunet_archs.deploy.inference import CHOICES, Clock, Predictor
 from nnunet_archs.nnunet.steps import Step
-from nnunet_archs.scripts import submit as command
 from nnunet_archs.scripts.main import main
 
 DATASET = "Dataset901_Fake"
-PLANS = {"configurations": {"2d": {}, "3d_lowres": {}, "3d_cascade_fullres": {"previous_stage": "3d_lowres"}}}
+PLANS = {
+    "image_reader_writer": "SimpleITKIO",
+    "configurations": {"2d": {}, "3d_lowres": {}, "3d_cascade_fullres": {"previous_stage": "3d_lowres"}},
+}
 LABELS = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}
 CASES = ("a", "b")
 
@@ -103,6 +106,27 @@ def test_package(ran: list[list[str]]) -> None:
     check_only = ["submit", "-d", DATASET, "-i", "images", "--check-only", str(package)]
     assert main([*check_only, "--rename", "{case}_seg"]) == 0
     assert main(check_only) == 2
+
+
+def test_modality_in_place_of_channel_names(ran: list[list[str]]) -> None:
+    model(labels={key: value for key, value in LABELS.items() if key != "channel_names"} | {"modality": {"0": "CT"}})
+    raw = Path("nnUNet_raw", DATASET, "dataset.json")
+    raw.write_text(raw.read_text().replace("channel_names", "modality"))
+    assert submit("-c", "2d") == 0
+    sockets = ("--input-socket", "ct", "--output-socket", "organ")
+    assert main(["submit", "-d", "901", "-c", "2d", "--container", "container", *sockets]) == 0
+    assert main(["submit", "-d", "901", "-i", "images", "--check-only", str(Path("out", "submission.zip"))]) == 0
+
+
+def test_truncated_file_is_refused_by_its_case(ran: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("out", model().name)
+    assert submit("-c", "2d") == 0
+    for share in (0.3, 0.5, 0.7, 0.98):
+        content = (folder / "a.nii.gz").read_bytes()
+        (folder / "b.nii.gz").write_bytes(content[: int(share * len(content))])
+        check_only = ["submit", "-d", DATASET, "-i", "images", "--check-only", str(folder)]
+        assert main(check_only) == 2
+        assert "b: cannot be read to its end (b.nii.gz)" in capsys.readouterr().out
 
 
 def test_ensemble_across_networks(ran: list[list[str]]) -> None:
@@ -251,7 +275,7 @@ def test_bad_input(name: str, ran: list[list[str]], capsys: pytest.CaptureFixtur
 
 def test_unknown_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", "-d", "77", "-i", "images", "-o", "out"]) == 2
-    assert "-d 77: nnU-Net finds no such data set" in capsys.readouterr().err
+    assert "nnU-Net finds no data set 77" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -266,7 +290,7 @@ def test_unknown_data_set(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (
             ("--input-socket", "ct", "--output-socket", "o", "-tr", "MyTrainer"),
-            "MyTrainer is neither ours nor",
+            "MyTrainer is of no installed package",
         ),
     ],
 )

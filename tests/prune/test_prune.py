@@ -314,7 +314,8 @@ def test_what_validation_needs_is_named(
     (root / "gt_segmentations").mkdir()
     (root / "gt_segmentations" / "case.nii.gz").touch()
     missing(f"{root / 'tiny'} lacks 1 of 2 validation cases (other")
-    (root / "tiny" / "other.b2nd").touch()
+    for name in ("other.b2nd", ".DS_Store", "case.npz"):  # the last two are no cases
+        (root / "tiny" / name).touch()
     missing("gt_segmentations lacks 1 of 2 validation cases (other")
     (root / "tiny").rename(root / "elsewhere")
     missing("tiny is missing")

@@ -58,6 +58,18 @@ class TestPlans:
         assert "nnUNetv2_train 801 2d 0 -tr CAggNetTrainer_5epochs -p CAggNetPlans" in output
         assert load(folder, "CAggNetPlans")["plans_name"] == "CAggNetPlans"
 
+    def test_forms_of_dataset_json(self, folder: Path, tmp_path: Path) -> None:
+        """The same plans with `modality`, without `numTraining`, and with a reader that is null."""
+        assert main(["plan", *SMALL, "-c", "2d"]) == 0
+        documented = load(folder, NAME)
+        file = tmp_path / "nnUNet_raw" / HIPPOCAMPUS / "dataset.json"
+        dataset_json = json.loads(file.read_text())
+        dataset_json["modality"] = dataset_json.pop("channel_names")
+        del dataset_json["numTraining"]
+        file.write_text(json.dumps(dataset_json | {"overwrite_image_reader_writer": None}))
+        assert main(["plan", *SMALL, "-c", "2d", "--overwrite"]) == 0
+        assert load(folder, NAME) == documented
+
     def test_preprocessed_data_is_shared_where_it_is_the_same(self, folder: Path, capsys: Any) -> None:
         main(["plan", "-d", "801", "-tr", "PlainConvUNetTrainer"])
         (folder / "PlainConvUNetPlans.json").rename(folder / "nnUNetPlans.json")

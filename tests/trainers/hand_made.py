@@ -23,7 +23,8 @@ LABELS: dict[str, dict[str, Any]] = {
         "regions_class_order": [1, 2],
     },
 }
-LABELS["two channels"] = LABELS["labels"]
+CHANNELS = {"two channels": 2, "three channels": 3}
+LABELS |= dict.fromkeys(CHANNELS, LABELS["labels"])
 PATCH = {2: [32, 24], 3: [8, 16, 16]}
 # the trainers that take any plan; the others' plans are made for them
 ADAPTING = sorted(trainer.__name__ for trainer in paper_trainers() if not issubclass(trainer, ForeignTrainer))
@@ -80,8 +81,7 @@ def make_plans(n_axes: int, n_stages: int = 3) -> dict[str, Any]:
 
 
 def make_dataset_json(target: str = "labels") -> dict[str, Any]:
-    n_channels = 2 if target == "two channels" else 1
-    names = {str(channel): f"channel{channel}" for channel in range(n_channels)}
+    names = {str(channel): f"channel{channel}" for channel in range(CHANNELS.get(target, 1))}
     return {"channel_names": names, "numTraining": 1, "file_ending": ".nii.gz", **LABELS[target]}
 
 

@@ -29,13 +29,17 @@ def main() -> int:
     from nnunet_archs.deploy.inference import segment
 
     limit = settings["time_limit"]
-    label_map = segment(
-        images,
-        args.model,
-        step_size=settings["step_size"],
-        mirroring=settings["mirroring"],
-        end=begun + limit if limit else None,
-    )
+    try:
+        label_map = segment(
+            images,
+            args.model,
+            step_size=settings["step_size"],
+            mirroring=settings["mirroring"],
+            end=begun + limit if limit else None,
+        )
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     folder = args.output / "images" / settings["output"]
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{images[0].stem}.mha"

@@ -180,7 +180,8 @@ def forms_of(network: str, forms: Sequence[str]) -> list[str]:
 
 def has_fusion(network_class: type[nn.Module]) -> bool:
     """Whether a network has the papers' form and ours, a keyword of its constructor or of its base class'."""
-    return any("fusion" in inspect.signature(base.__init__).parameters for base in network_class.__mro__)
+    constructors = (vars(base).get("__init__") for base in network_class.__mro__)
+    return any("fusion" in inspect.signature(init).parameters for init in constructors if init)
 
 
 def recomputes(network_class: type[nn.Module]) -> bool:

@@ -1,4 +1,4 @@
-"""Check the installation: a line each, ok or what to do.
+"""Check the installation, and print a fix for each problem.
 
 Exit code 1 where something has to be fixed.
 """

@@ -79,7 +79,7 @@ def check_budget(study: Study, dataset: str, name: str, why: str, *, replan: boo
         ValueError: if they may not, or a network was trained with them.
     """
     if not replan:
-        remedy = "say so in planning, or give --replan, which makes these plans again"
+        remedy = "give --replan to make these plans again, or ask for their budget in planning"
         raise ValueError(f"{study.file}: {name} of {dataset}: {why}; {remedy}")
     trained = [job for job in jobs_of(study) if (job.dataset, job.network.plans) == (dataset, name) and has_begun(job)]
     for job in trained:

@@ -9,6 +9,8 @@ import pytest
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from planning import HIPPOCAMPUS, set_folders, write_datasets
 
+from nnunet_archs.nnunet.plans import BUDGET
+from nnunet_archs.nnunet.plans import budget as made_for
 from nnunet_archs.plans.matching import match, parameters, peak_memory
 from nnunet_archs.plans.planner import WIDTH_STEP, planner_class, with_base_width
 from nnunet_archs.trainers.registry import resolve_paper
@@ -45,8 +47,13 @@ def test_the_widest_network_within_the_budget(given: Any, name: str, by: Any) ->
     assert plans == before
     for configuration in ("2d", "3d_fullres"):
         theirs, ours = (PlansManager(p).get_configuration(configuration) for p in (plans, matched))
-        untouched = {key: value for key, value in theirs.configuration.items() if key != "architecture"}
-        assert untouched == {key: value for key, value in ours.configuration.items() if key != "architecture"}
+        untouched, kept = (
+            {key: value for key, value in of.configuration.items() if key not in ("architecture", BUDGET)}
+            for of in (theirs, ours)
+        )
+        assert untouched == kept
+        sizes = {"gpu_memory": 8, "base_width": None}
+        assert ours.configuration[BUDGET] == made_for(trainer.__name__, **sizes, match=plans["plans_name"], by=by)
         budget = COSTS[by](PlansManager(plans), dataset_json, plain, theirs)
         assert COSTS[by](PlansManager(matched), dataset_json, trainer, ours) <= budget
         wider = deepcopy(matched)

@@ -142,8 +142,8 @@ REPLACED = {
     "a data set twice": ("801", f"[801, {HIPPOCAMPUS}]", 1, f"{HIPPOCAMPUS} is here twice"),
     "a configuration that is none": ("[3d_fullres, 2d]", "[[2d]]", 2, "['2d'] is not a configuration"),
     "a configuration with a slash": ("[3d_fullres, 2d]", "3d/2d", 2, "3d/2d: a name has letters"),
-    "an unknown trainer": ("PlainConvUNetTrainer", "MyTrainer", 4, "unknown trainer MyTrainer"),
-    "an unknown option": ("_DiceCE", "_L9x", 5, "UNetSharpTrainer_L9x: UNetSharpTrainer has no option _L9x"),
+    "an unknown trainer": ("PlainConvUNetTrainer", "MyTrainer", 4, "MyTrainer: there is no such trainer"),
+    "an unknown option": ("_DiceCE", "_L9x", 5, "UNetSharpTrainer has no option _L9x"),
     "a trainer that is no name": ("- PlainConvUNetTrainer", "- 5", 4, "a trainer is its name, or"),
     "an unknown key of a trainer": ("name:", "title:", 5, "unknown key title"),
     "two of a name": ("UNet#", "PlainConvUNet", 5, "two networks are called PlainConvUNet"),
@@ -167,7 +167,7 @@ def test_what_is_changed_is_wrong(old: str, new: str, line: int, what: str, tmp_
 
 def test_length_for_a_trainer_of_nnunets_own(tmp_path: Path) -> None:
     file = write(tmp_path, GOOD.replace("PlainConvUNetTrainer", "nnUNetTrainer") + "epochs: 5\n")
-    with pytest.raises(ValueError, match=r":4: nnUNetTrainer is none of ours, and takes no epochs"):
+    with pytest.raises(ValueError, match=r":4: nnUNetTrainer takes no epochs or iterations from the study"):
         read_study(file)
 
 

@@ -15,8 +15,8 @@ import pytest
 from made_up import BASELINE, make_study
 
 from nnunet_archs.nnunet.plans import budget
-from nnunet_archs.study.guards import unfinished
-from nnunet_archs.study.report import write_report
+from nnunet_archs.study.guards import guards, unfinished
+from nnunet_archs.study.report import read_cases, read_networks, read_study, settings, write_report
 
 TWO = {BASELINE: 0.0, "CAggNet": 0.02}
 
@@ -25,6 +25,17 @@ def section_of(folder: Path) -> dict[str, Any]:
     write_report(folder)
     section: dict[str, Any] = json.loads((folder / "report.json").read_text())["sections"][0]
     return section
+
+
+def guards_of(folder: Path) -> list[str]:
+    """Those of the only setting."""
+    tables = (
+        read_cases(folder / "cases.csv"),
+        read_networks(folder / "networks.json"),
+        read_study(folder / "study.json"),
+    )
+    (setting,) = settings(*tables)
+    return guards(setting)
 
 
 def made(folder: Path, **options: Any) -> Path:
@@ -61,7 +72,7 @@ def test_no_network_is_better_than_one_that_found_nothing(tmp_path: Path) -> Non
 def test_a_fold_that_found_nothing(tmp_path: Path) -> None:
     made(tmp_path, missing_fold=None)
     without_foreground(tmp_path, {1, 3})
-    (guard,) = section_of(tmp_path)["guards"]
+    (guard,) = guards_of(tmp_path)
     assert guard.startswith(f"{BASELINE} predicted no foreground in any case of folds 1 and 3;")
 
 
@@ -91,7 +102,7 @@ def test_the_folds_whose_loss_still_fell_are_named(tmp_path: Path) -> None:
 
     made(tmp_path, missing_fold=None)
     change(tmp_path, still_falling)
-    (guard,) = section_of(tmp_path)["guards"]
+    (guard,) = guards_of(tmp_path)
     assert guard == (
         "CAggNet had not converged: its training loss fell by 22% of its whole fall at the end (folds 0 and 2)."
     )
@@ -126,10 +137,10 @@ UNLIKE: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("plain", "other", "guards"), UNLIKE.values(), ids=UNLIKE)
+@pytest.mark.parametrize(("plain", "other", "expected"), UNLIKE.values(), ids=UNLIKE)
 def test_budgets_that_differ_widely(
-    plain: dict[str, Any], other: dict[str, Any], guards: list[str], tmp_path: Path
+    plain: dict[str, Any], other: dict[str, Any], expected: list[str], tmp_path: Path
 ) -> None:
     made(tmp_path, missing_fold=None)
     change(tmp_path, lambda entries: [entry.update(new) for entry, new in zip(entries, (plain, other), strict=True)])
-    assert section_of(tmp_path)["guards"] == guards
+    assert guards_of(tmp_path) == expected

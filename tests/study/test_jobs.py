@@ -179,6 +179,11 @@ def test_a_study_says_for_whom_it_waits(
     assert line.startswith(f"preparation of Dataset801_Hippocampus waits for {lock}, held by process {process.pid} on ")
 
 
+def test_locks_can_be_imported_where_there_is_no_fcntl() -> None:
+    code = "import sys; sys.modules['fcntl'] = None; import nnunet_archs.study.locks"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not with files in place of locks: those of a killed holder would stay."""
 

@@ -176,7 +176,7 @@ def test_plans_for_another_budget_are_refused(tmp_path: Path, capsys: pytest.Cap
     """A study that asks for 24 GB had compared networks planned for 2 GB and for 24."""
     write_planned(tmp_path, "CAggNetPlans", made_for("CAggNetTrainer", 2, 4))
     error = refusal(tmp_path, "planning: {gpu_memory: 24}\n", capsys)
-    assert f"CAggNetPlans of {HIPPOCAMPUS}: {TWO_GB}, and the study asks for 24 GB; say so in planning" in error
+    assert f"CAggNetPlans of {HIPPOCAMPUS}: {TWO_GB}, and the study asks for 24 GB; give --replan" in error
     assert not refusal(tmp_path, "planning: {gpu_memory: 2, base_width: 4}\n", capsys)
     # a width that the study does not ask for is the network's own
     assert TWO_GB in refusal(tmp_path, "planning: {gpu_memory: 2}\n", capsys)

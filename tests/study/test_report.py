@@ -413,7 +413,11 @@ def test_an_interrupted_report_leaves_the_old_one(tmp_path, monkeypatch, error, 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_chromium_shows_it_without_errors_or_sideways_scrolling(study, tmp_path, width):
-    measure = "document.body.dataset.wide = frames[0].document.documentElement.scrollWidth"
+    measure = (
+        "const page = frames[0].document, overlay = page.querySelector('figure.wide .scroll');"
+        "document.body.dataset.wide = page.documentElement.scrollWidth;"
+        "document.body.dataset.scrolled = overlay.scrollWidth > overlay.clientWidth"
+    )
     frame = (
         f'<iframe style="border: 0" width={width} height=900 srcdoc="{html.escape(page(study))}" onload="{measure}">'
     )
@@ -428,5 +432,7 @@ def test_chromium_shows_it_without_errors_or_sideways_scrolling(study, tmp_path,
     ]
     command = [CHROMIUM, *options, "--dump-dom", (tmp_path / "frame.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert re.search(r'<body data-wide="(\d+)"', done.stdout)[1] == str(width)
+    # an overlay's panels are scrolled on a phone, and nothing else is scrolled sideways
+    scrolled = "true" if width == 390 else "false"
+    assert re.search(r'<body data-wide="(\d+)" data-scrolled="(\w+)"', done.stdout).groups() == (str(width), scrolled)
     assert "CONSOLE" not in done.stderr

@@ -209,7 +209,7 @@ def refused(case: Case, network: Network, **change: Any) -> None:
 
 
 def cases(network: Network, distinct: Callable[[Case], Any]) -> Iterator[Case]:
-    """What a network is built for: the shapes of the dimensions that it has, of those that are not distinct the first."""
+    """What a network is built for: the shapes of the dimensions that it has, one of those that are not distinct."""
     cls, seen = class_of(network), set()
     for name, (_, size) in SHAPES.items():
         if len(size) in getattr(cls, "dimensions", (2, 3)):

@@ -122,17 +122,14 @@ class NetworkContract:
         assert on.branch_stages[0] == 0
 
     @pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "unsupervised"])
-    def test_every_parameter_gets_a_gradient(self, network: Network, case: Case, supervised: bool) -> None:
-        net = case.build(network, deep_supervision=supervised, **({} if supervised else self.unsupervised))
-        step(net, case.image(network))
+    def test_every_parameter_gets_a_gradient(self, network: Network, small: Case, supervised: bool) -> None:
+        net = small.build(network, deep_supervision=supervised, **({} if supervised else self.unsupervised))
+        outputs = net(small.image(network, batch=1 + supervised))
+        losses = [y.square().mean() for y in (outputs if isinstance(outputs, list) else [outputs])]
+        torch.stack(losses).sum().backward()
         for name, parameter in net.named_parameters():
             assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name
-
-    def test_a_batch_of_one_is_finite(self, network: Network, small: Case) -> None:
-        net = small.build(network)
-        assert torch.isfinite(step(net, small.image(network, batch=1))).all()
-        assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters() if parameter.grad is not None)
 
     def test_copies_are_the_same(self, network: Network, single: Case) -> None:
         net = single.build(network).eval()
@@ -155,49 +152,38 @@ class NetworkContract:
                 results.append(run(x[:batch]))
             torch.testing.assert_close(*results)
 
-    def test_its_memory_can_be_measured(self, network: Network, small: Case) -> None:
+    def test_its_memory_can_be_measured(self, network: Network, single: Case) -> None:
         with torch.device("meta"):
-            net = small.build(network, deep_supervision=True)
-        assert kept_for_backward(net, small.image(network).shape) > 0
+            net = single.build(network, deep_supervision=True)
+        assert kept_for_backward(net, single.image(network).shape) > 0
 
-    def test_plans_can_name_it(self, network: Network, small: Case) -> None:
+    def test_plans_can_name_it(self, network: Network, single: Case) -> None:
         cls = class_of(network)
-        options = {**small.kwargs, **(network.keywords if isinstance(network, partial) else {})}
+        options = {**single.kwargs, **(network.keywords if isinstance(network, partial) else {})}
         types = [key for key, value in options.items() if isinstance(value, type)]
         planned = {key: path_of(value) if key in types else value for key, value in options.items()}
         net = get_network_from_plans(
             path_of(cls), planned, types, channels_of(network), NUM_CLASSES, deep_supervision=True
         )
         assert type(net) is cls
-        net.load_state_dict(small.build(network).state_dict())
+        net.load_state_dict(single.build(network).state_dict())
 
-    def test_a_topology_that_cannot_work_is_refused_in_one_line(self, network: Network, small: Case) -> None:
+    def test_what_cannot_work_is_refused_in_one_line(self, network: Network, single: Case) -> None:
         for change in IMPOSSIBLE:
-            refused(small, network, **change)
-
-    def test_what_a_module_from_elsewhere_cannot_do_is_refused_in_one_line(self, network: Network, small: Case) -> None:
+            refused(single, network, **change)
         cls = class_of(network)
         if not issubclass(cls, ForeignNetwork):
             return
-        topology = small.build(network).topology
-        refused(small, network, patch_size=small.size[1:])
-        if topology.total_stride[-1] > 1:
-            refused(small, network, patch_size=[*small.size[:-1], small.size[-1] + 1])
-        for dim in {2, 3} - set(cls.dimensions):
-            other = next(shape_case(name) for name, (_, size) in SHAPES.items() if len(size) == dim)
-            refused(foreign_case(other, cls), network)
+        refused(single, network, patch_size=single.size[1:])
+        if single.build(network).topology.total_stride[-1] > 1:
+            refused(single, network, patch_size=[*single.size[:-1], single.size[-1] + 1])
+        for name, (_, size) in SHAPES.items():
+            if len(size) not in cls.dimensions:
+                refused(foreign_case(shape_case(name), cls), network)
         if cls.most_channels is not None:
-            refused(small, network, input_channels=cls.most_channels + 1)
+            refused(single, network, input_channels=cls.most_channels + 1)
         if not cls.has_heads:
-            refused(small, network, supervision="nnunet")
-
-
-def step(net: SegmentationNetwork, x: Tensor) -> Tensor:
-    """Gradients of the outputs' mean squares, whose sum it gives."""
-    outputs = net(x)
-    loss = torch.stack([y.square().mean() for y in (outputs if isinstance(outputs, list) else [outputs])]).sum()
-    loss.backward()
-    return loss
+            refused(single, network, supervision="nnunet")
 
 
 def refused(case: Case, network: Network, **change: Any) -> None:

@@ -13,7 +13,7 @@ FLOORS = (
     ("files", "tables"),
     ("networks", "losses", "discovery"),
     ("measure", "fidelity", "nnunet"),
-    ("trainers",),
+    ("trainers", "testing"),
     ("plans", "study", "deploy", "convert"),
     ("benchmark", "prune", "demo"),
     ("scripts",),

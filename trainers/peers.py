@@ -11,6 +11,7 @@ from nnunet_archs.networks.parts.contract import Supervision
 from nnunet_archs.networks.peers import (
     UNETR,
     DeepLabV3Plus,
+    Encoder,
     MedNeXt,
     PSPNet,
     SegResNet,
@@ -62,13 +63,28 @@ class MedNeXtTrainer(ForeignTrainer):
         return {**super().architecture_options(configuration), "size": cls.size}
 
 
-class PSPNetTrainer(HeadlessTrainer):
+class ResNetTrainer(HeadlessTrainer):
+    """A network on a ResNet-101, or on a smaller one that the name says."""
+
+    options: ClassVar[tuple[Option, ...]] = tuple(
+        Option(spelling=encoder, meaning=f"on {encoder}", group="encoder", attribute="encoder", value=encoder)
+        for encoder in ("resnet18", "resnet34", "resnet50")
+    )
+    encoder: ClassVar[Encoder] = "resnet101"
+
+    @classmethod
+    @override
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        return {**super().architecture_options(configuration), "encoder": cls.encoder}
+
+
+class PSPNetTrainer(ResNetTrainer):
     """segmentation_models_pytorch's PSPNet, 2D."""
 
     network_class = PSPNet
 
 
-class DeepLabV3PlusTrainer(HeadlessTrainer):
+class DeepLabV3PlusTrainer(ResNetTrainer):
     """segmentation_models_pytorch's DeepLabV3+, 2D."""
 
     network_class = DeepLabV3Plus

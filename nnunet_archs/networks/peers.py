@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ SIZES: dict[Size, tuple[Sequence[int], Sequence[int]]] = {
     "M": ((2, 3, 4, 4, 4), (3, 4, 4, 4, 4)),
     "L": ((3, 4, 8, 8, 8), (3, 4, 8, 8, 8)),
 }
+Encoder = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
 extra = partial(imported, install="pip install 'nnunet-archs[peers]'")
 
@@ -184,15 +185,21 @@ class MedNeXt(ForeignNetwork):
 
 
 class ResNetNetwork(ForeignNetwork):
-    """A network of segmentation_models_pytorch on an untrained ResNet-101, 2D: its width is ResNet's."""
+    """A network of segmentation_models_pytorch on an untrained ResNet, 2D, whose width is that of ResNet."""
 
     dimensions: ClassVar = (2,)
     has_width: ClassVar = False
-    encoder: ClassVar = {"encoder_name": "resnet101", "encoder_weights": None}
+
+    def __init__(
+        self, input_channels: int, num_classes: int, *, encoder: Encoder = "resnet101", **kwargs: Unpack[ForeignKwargs]
+    ) -> None:
+        check_choice("encoder", encoder, get_args(Encoder))
+        self.encoder = encoder
+        super().__init__(input_channels, num_classes, **kwargs)
 
 
 class PSPNet(ResNetNetwork):
-    """segmentation_models_pytorch's PSPNet on a dilated ResNet-101 of output stride 8, as its paper has it."""
+    """segmentation_models_pytorch's PSPNet on a dilated ResNet of output stride 8; 101 layers, as in its paper."""
 
     citation: ClassVar = 'Zhao, Shi, Qi, Wang, Jia: "Pyramid Scene Parsing Network", CVPR 2017'
     link: ClassVar = "https://arxiv.org/abs/1612.01105"
@@ -203,7 +210,8 @@ class PSPNet(ResNetNetwork):
         self, topology: Topology, patch_size: Axes, input_channels: int, num_classes: int, n_heads: int
     ) -> nn.Module:
         net: nn.Module = extra("segmentation_models_pytorch").PSPNet(
-            **self.encoder,
+            self.encoder,
+            encoder_weights=None,
             encoder_depth=5,
             output_stride=8,
             in_channels=input_channels,
@@ -214,7 +222,10 @@ class PSPNet(ResNetNetwork):
 
 
 class DeepLabV3Plus(ResNetNetwork):
-    """segmentation_models_pytorch's DeepLabV3+ on a ResNet-101 of output stride 16, atrous rates 6, 12 and 18."""
+    """segmentation_models_pytorch's DeepLabV3+ on a ResNet of output stride 16, atrous rates 6, 12 and 18.
+
+    101 layers, as in its paper.
+    """
 
     citation: ClassVar = (
         'Chen, Zhu, Papandreou, Schroff, Adam: "Encoder-Decoder with Atrous Separable Convolution for Semantic Image '
@@ -228,7 +239,8 @@ class DeepLabV3Plus(ResNetNetwork):
         self, topology: Topology, patch_size: Axes, input_channels: int, num_classes: int, n_heads: int
     ) -> nn.Module:
         net = extra("segmentation_models_pytorch").DeepLabV3Plus(
-            **self.encoder,
+            self.encoder,
+            encoder_weights=None,
             encoder_output_stride=16,
             decoder_atrous_rates=(6, 12, 18),
             in_channels=input_channels,

@@ -1,6 +1,5 @@
 """What every network promises, whichever paper it is from."""
 
-import copy
 import math
 from functools import partial
 from itertools import pairwise
@@ -14,6 +13,7 @@ from torch import nn
 
 from nnunet_archs import networks
 from nnunet_archs.networks import SegmentationNetwork
+from nnunet_archs.testing import NetworkContract
 
 NETWORKS = [
     network
@@ -105,44 +105,12 @@ def run(net, x):
 
 
 each_variant = pytest.mark.parametrize("network", VARIANTS)
-# what the supervision decides does not depend on the rest of the topology
-FEWER_HEADS = [(name, supervision) for name in ("2d-2-stages", "3d-anisotropic") for supervision in ("none", "nnunet")]
-# that of eight stages is below: all outputs of both forms, and the shapes in 3D
-SHALLOW = [(name, "paper") for name in ("2d", "2d-anisotropic", "2d-2-stages", "3d", "3d-anisotropic")]
 
 
-class TestContract:
-    @each_variant
-    @pytest.mark.parametrize(("name", "supervision"), [*SHALLOW, *FEWER_HEADS])
-    def test_outputs_whatever_the_switch_of_supervision(self, network, name, supervision):
-        on, x = build(network, name, supervision=supervision, deep_supervision=True)
-        off, _ = build(network, name, supervision=supervision, deep_supervision=False)
-        for parameter in off.parameters():
-            nn.init.zeros_(parameter)
-        off.load_state_dict(on.state_dict())
-        on.eval(), off.eval()
-        with torch.no_grad():
-            outputs = on(x)
-            on.decoder.deep_supervision = False
-            single = on(x)
-            assert torch.equal(off(x), outputs[0])
-        strides = torch.tensor([[s] * (x.ndim - 2) if isinstance(s, int) else s for s in TOPOLOGIES[name][0]])
-        sizes = [tuple(s.tolist()) for s in torch.tensor(x.shape[2:]) // strides.cumprod(0)]
-        assert [tuple(y.shape) for y in outputs] == [(2, 3, *sizes[stage]) for stage in on.branch_stages]
-        assert on.branch_stages[0] == 0
-        assert torch.equal(single, outputs[0])
-
-    @each_variant
-    @pytest.mark.parametrize(("name", "supervision"), FEWER_HEADS)
-    def test_every_parameter_gets_a_gradient(self, network, name, supervision):
-        # with the paper's supervision: below, where the gradients of both forms are compared
-        net, x = build(network, name, supervision=supervision, deep_supervision=supervision != "none")
-        outputs = net(x)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        sum(y.square().mean() for y in outputs).backward()
-        for parameter_name, parameter in net.named_parameters():
-            assert parameter.grad is not None, parameter_name
-            assert torch.isfinite(parameter.grad).all(), parameter_name
+class TestContract(NetworkContract):
+    networks = tuple(partial(variant.values[0], supervision="paper") for variant in VARIANTS)
+    test_compiles = None  # below, on fewer
+    test_plans_can_name_it = None  # below, with nnU-Net's supervision
 
     @each_variant
     @pytest.mark.parametrize("name", ["2d-2-stages", "2d-8-stages", "3d-anisotropic"])
@@ -246,12 +214,6 @@ class TestInUse:
         for batch, supervised in ((2, True), (1, False)):
             net.decoder.deep_supervision = supervised
             torch.testing.assert_close(run(compiled, x[:batch]), run(net, x[:batch]))
-
-    @each_network
-    def test_survives_a_deep_copy(self, network):
-        net, x = build(network, "3d")
-        net(x)
-        assert torch.equal(run(copy.deepcopy(net), x), run(net, x))
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])

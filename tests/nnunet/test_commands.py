@@ -245,8 +245,8 @@ def test_trains_and_predicts(trainer: str, configuration: str, home: Home) -> No
     train_and_predict(home, f"{trainer}_1epochs_2iterations", configuration, PLANS)
 
 
-def plan_for(home: Home, trainer: type[ForeignTrainer], configuration: str, *more: str) -> None:
-    arguments = ["-tr", trainer.__name__, "-c", configuration, "--gpu-memory", "3", "--overwrite"]
+def plan_for(home: Home, trainer: str, configuration: str, *more: str) -> None:
+    arguments = ["-tr", trainer, "-c", configuration, "--gpu-memory", "3", "--overwrite"]
     home.run("nnunet-archs", "plan", "-d", ID, *arguments, *more)
 
 
@@ -256,17 +256,19 @@ def test_networks_from_elsewhere_are_planned_and_train_and_predict(
     index: int, trainer: type[ForeignTrainer], home: Home
 ) -> None:
     network, name = trainer.network_class, trainer.__name__
+    words, width = ("", ["--base-width", "4"]) if network.has_width else ("_resnet18", [])
     possible = [configuration for configuration in FOLDS if int(configuration[0]) in network.dimensions]
     configuration = possible[index % len(possible)]
-    plan_for(home, trainer, configuration, *(["--base-width", "4"] if network.has_width else []))
-    train_and_predict(home, f"{name}_1epochs_2iterations_NoMirroring", configuration, f"{network.__name__}Plans")
+    plan_for(home, name + words, configuration, *width)
+    trained = f"{name}{words}_1epochs_2iterations_NoMirroring"
+    train_and_predict(home, trained, configuration, f"{network.__name__}{words}Plans")
 
 
 @pytest.mark.usefixtures("in_process")
 def test_dimension_that_a_network_from_elsewhere_lacks_is_not_planned(home: Home) -> None:
     flat = next(trainer for trainer in FOREIGN if 3 not in trainer.network_class.dimensions)
     with pytest.raises(AssertionError):
-        plan_for(home, flat, "3d_fullres")
+        plan_for(home, flat.__name__, "3d_fullres")
 
 
 def train_and_predict(home: Home, name: str, configuration: str, plans: str) -> None:

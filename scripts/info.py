@@ -84,11 +84,12 @@ def inference_lines(cost: dict[str, Any], mirroring_axes: list[int]) -> Iterator
 
 def memory_line(memory: dict[str, int | None]) -> str:
     """What a process that predicts the image takes of memory."""
-    if memory["peak"] is None or memory["imports"] is None:
+    peak, imports, gpu = memory["peak"], memory["imports"], memory["gpu"]
+    if peak is None or imports is None:
         return "not measured on this system"
-    peak, imports = (f"{memory[key] / MIB:,.0f} MiB" for key in ("peak", "imports"))
-    gpu = f"; {memory['gpu'] / MIB:,.0f} MiB of the GPU" if memory["gpu"] else ""
-    return f"{peak} at the peak of a process that predicts it, {imports} of them imports{gpu}"
+    beside = f"; {gpu / MIB:,.0f} MiB of the GPU" if gpu else ""
+    most, of_them = (f"{bytes_ / MIB:,.0f} MiB" for bytes_ in (peak, imports))
+    return f"{most} at the peak of a process that predicts it, {of_them} of them imports{beside}"
 
 
 def described(versions: dict[str, str]) -> str:

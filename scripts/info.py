@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs=3,
         metavar=("Z", "Y", "X"),
-        help="voxels at the plan's spacing, for which inference is timed; default: the plan's median, not timed",
+        help="voxels at the plan's spacing, for which time and memory are measured; default: the plan's median",
     )
     parser.add_argument("--json", action="store_true", help="print JSON in place of text")
 
@@ -51,7 +51,9 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         dice = "not validated" if known["dice"] is None else f"validation Dice {known['dice']:.4f}"
         yield f"fold {fold}", f"{'finished' if known['finished'] else 'not finished'}, {epochs}, {dice}"
     if "inference" in facts:
-        yield from inference_lines(facts["inference"])
+        yield from inference_lines(facts["inference"], facts["mirroring_axes"])
+    if "memory" in facts:
+        yield "memory", memory_line(facts["memory"])
     yield "trained with", described(facts["trained_with"]) or "not recorded"
     yield "installed", described(facts["installed"])
     for problem in facts["problems"] or ["yes"]:
@@ -70,13 +72,24 @@ def trainer_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "network", facts["network"]
 
 
-def inference_lines(cost: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def inference_lines(cost: dict[str, Any], mirroring_axes: list[int]) -> Iterator[tuple[str, str]]:
     """What predicting an image takes."""
     size = "x".join(map(str, cost["image_size"]))
     work = f"{cost['forward_passes']} passes, {cost['multiply_adds'] / 1e9:,.1f} G multiply-adds"
     yield "parameters", f"{cost['parameters']:,}"
     seconds = "" if cost["seconds"] is None else f", {cost['seconds']:.1f} s ({cost['device']})"
-    yield size, f"{work}, {cost['bytes'] / MIB:,.0f} MiB{seconds}; a fold, with mirroring"
+    mirrored = f"mirrored along {len(mirroring_axes)} axes" if mirroring_axes else "without mirroring"
+    yield size, f"{work}{seconds}; a fold, {mirrored}"
+
+
+def memory_line(memory: dict[str, int | None]) -> str:
+    """What a process that predicts the image takes of memory."""
+    peak, imports, gpu = memory["peak"], memory["imports"], memory["gpu"]
+    if peak is None or imports is None:
+        return "not measured on this system"
+    beside = f"; {gpu / MIB:,.0f} MiB of the GPU" if gpu else ""
+    most, of_them = (f"{bytes_ / MIB:,.0f} MiB" for bytes_ in (peak, imports))
+    return f"{most} at the peak of a process that predicts it, {of_them} of them imports{beside}"
 
 
 def described(versions: dict[str, str]) -> str:

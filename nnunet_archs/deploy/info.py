@@ -18,24 +18,23 @@ from packaging.requirements import Requirement
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_archs.measure.counts import IN_PLACE
-from nnunet_archs.measure.memory import FLOAT, LiveStorages
 from nnunet_archs.nnunet.find import find_trainer
 from nnunet_archs.nnunet.plans import BUDGET, describe_budget
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.names import find_option
 
 from .facts import network_call, version_of, versions
+from .peak import memory_of_prediction
 from .trained import FINAL, TrainedFolder, TrainedModel, open_folder, open_model
 
-HALF = 2  # bytes
 CHECKPOINTS = (FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
 
 
 def inspect_folder(folder: Path, image_size: Sequence[int] | None) -> dict[str, Any]:
     """What is known of a model, as JSON takes it; `problems` keep it from running here.
 
-    Inference is described for an image of a size in voxels (z, y, x) at the plan's spacing, with its time; by default
-    for the plan's median, without.
+    Inference is described for an image of a size in voxels (z, y, x) at the plan's spacing, with its time and memory,
+    which are measured; by default for the plan's median, without.
 
     Raises:
         ValueError: if the folder is none of a model's, or the size none of an image.
@@ -75,6 +74,11 @@ def inspect_folder(folder: Path, image_size: Sequence[int] | None) -> dict[str, 
             facts["inference"] = inference_cost(model, image_size)
         except KeyError as error:
             problems.append(f"plans.json lacks {error}; it is of another version of nnU-Net")
+        if image_size is not None and source.finished and not problems:
+            try:
+                facts["memory"] = memory_of_prediction(source.folder, source.finished[0], image_size)
+            except ValueError as error:
+                problems.append(str(error))
     return {**facts, "problems": list(dict.fromkeys(problems))}
 
 
@@ -148,24 +152,17 @@ def spelled_out(word: str, trainer: type[PaperTrainer]) -> str:
 
 
 def inference_cost(model: TrainedModel, image_size: Sequence[int] | None) -> dict[str, Any]:
-    """What an image takes of a fold, as nnU-Net predicts: counted on the meta device, and timed for a size given."""
+    """What an image takes of a fold, as nnU-Net predicts: counted, and timed for a size given."""
     size = list(image_size or median_size(model))
     network, x = model.on_meta.eval(), torch.empty(model.input_shape, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
         network(x)
-    kept = (x, *network.parameters(), *network.buffers())
-    with torch.no_grad(), LiveStorages(kept) as live:
-        network(x)
     runs = n_windows(model, size) * 2 ** len(model.mirroring_axes)
-    state = sum(tensor.untyped_storage().nbytes() for tensor in {id(t.untyped_storage()): t for t in kept}.values())
-    # beside the image, nnU-Net sums logits and weights in half precision
-    a_voxel = FLOAT * model.input_channels + HALF * (model.labels.num_segmentation_heads + 1)
     return {
         "image_size": size,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "forward_passes": runs,
         "multiply_adds": counter.get_total_flops() // 2 * runs,
-        "bytes": state + live.peak + a_voxel * prod(size),
         "seconds": None if image_size is None else runs * seconds_of_a_pass(model),
         "device": None if image_size is None else device_name(),
     }

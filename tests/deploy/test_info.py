@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from models import ABSENT, NAME, save_model
 
 from nnunet_archs.deploy import info as informing
+from nnunet_archs.deploy import peak
 from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.nnunet.plans import BUDGET, budget
 from nnunet_archs.scripts.main import main
@@ -17,8 +20,15 @@ CHECKPOINT = "fold_0/checkpoint_final.pth"
 
 
 @pytest.fixture(autouse=True)
-def _trainers_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def _trainers_found(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setenv("nnUNet_extTrainer", discovery_folder())
+    if "measured_memory" not in request.fixturenames:
+        monkeypatch.setattr(informing, "memory_of_prediction", lambda *_: {"peak": None, "imports": None, "gpu": None})
+
+
+@pytest.fixture
+def measured_memory() -> None:
+    """Memory is measured, in a process that imports nnU-Net."""
 
 
 def info(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
@@ -62,7 +72,6 @@ def test_cost_of_inference(capsys: pytest.CaptureFixture[str]) -> None:
     assert one["forward_passes"] == 8  # one window, mirrored along three axes
     network = torch.load(folder / CHECKPOINT, weights_only=False)["network_weights"]
     assert one["parameters"] == sum(weight.numel() for weight in network.values())
-    assert one["bytes"] > 4 * one["parameters"]
     assert one["seconds"] > 0
     longer = info_json(folder, capsys, "--image-size", "8", "16", "32")["inference"]
     assert longer["forward_passes"] == 24
@@ -72,9 +81,32 @@ def test_cost_of_inference(capsys: pytest.CaptureFixture[str]) -> None:
     assert by_default["seconds"] is None
 
 
+def test_memory_of_a_process(measured_memory: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two channels of a hundred slices are 23 MiB as floats; nnU-Net has several copies of them."""
+    folder = save_model("UNetTrainer", target="two channels")
+    printed = info(folder, capsys, "--image-size", "100", "300", "100")
+    found = re.search(
+        r"memory +([\d,]+) MiB at the peak of a process that predicts it, ([\d,]+) MiB of them imports", printed
+    )
+    assert found
+    peak, imports = (int(number.replace(",", "")) for number in found.groups())
+    assert 200 < imports < peak - 3 * 2 * 100 * 300 * 100 * 4 / 2**20
+    assert "mirrored along 2 axes" in printed
+
+
+def test_image_that_cannot_be_predicted(
+    measured_memory: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = [sys.executable, "-c", "raise SystemExit('no memory is left')"]
+    monkeypatch.setattr(peak, "python_command", lambda *_: failing)
+    (problem,) = info_json(save_model(), capsys, "--image-size", "4", "40", "30", code=1)["problems"]
+    assert problem == "an image of 4x40x30 voxels cannot be predicted here: no memory is left"
+
+
 def test_slices_of_a_2d_network(capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_model("UNetTrainer_NoMirroring")
     assert info_json(folder, capsys, "--image-size", "7", "5", "5")["inference"]["forward_passes"] == 7
+    assert "a fold, without mirroring" in info(folder, capsys)
 
 
 def test_modality_in_place_of_channel_names(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@
     from mine import MyNet
 
     class TestMyNet(NetworkContract):
-        networks = [MyNet]
+        networks = (MyNet,)
 
 A network is a class, or a `functools.partial` of one with its options. All images are small, so that a network of any
 size is best handed over in the size that its topology gives it: four features at full resolution.

@@ -1,4 +1,5 @@
-# Sourced by the executables here: makes .venv in the checkout and installs into it, where that has not been done.
+# Sourced by the executables here: makes .venv in the checkout and installs into it the versions of constraints/locked.txt,
+# where that has not been done.
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -10,7 +11,7 @@ unset PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_USER
 # install [EXTRA]: install the checkout, editable, with an extra of pyproject.toml.
 install() {
     local extra=${1:-} stamp=$venv/.installed${1:+-$1}
-    if [[ $stamp -nt $root/pyproject.toml && $(<"$stamp") == "$root" ]]; then
+    if [[ $stamp -nt $root/pyproject.toml && $stamp -nt $root/constraints/locked.txt && $(<"$stamp") == "$root" ]]; then
         return
     fi
     local python moved=
@@ -21,7 +22,12 @@ install() {
     rm -f "$venv"/.installed*
     echo "Installing into $venv (once)" >&2
     "$python" -m venv ${moved:+--clear} "$venv"
-    "$venv/bin/python" -m pip install --disable-pip-version-check --editable "$root${extra:+[$extra]}"
+    # As variables they hold for what builds a package, too; relative, since pip splits them at spaces.
+    (
+        cd "$root"
+        export PIP_CONSTRAINT=constraints/locked.txt PIP_BUILD_CONSTRAINT=constraints/locked.txt
+        "$venv/bin/python" -m pip install --disable-pip-version-check --editable ".${extra:+[$extra]}"
+    )
     # Last, so that an interrupted installation is begun again.
     echo "$root" | tee "$venv/.installed" >"$stamp"
 }

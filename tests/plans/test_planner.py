@@ -22,7 +22,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from planning import CT, HIPPOCAMPUS, set_folders, write_datasets
 
 from nnunet_archs.measure.memory import GIB
-from nnunet_archs.plans.planner import RESERVE, RESERVED_SHARE, planner_class
+from nnunet_archs.plans.planner import RESERVE, RESERVED_SHARE, leaner, planner_class
 from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.names import plans_name
 from nnunet_archs.trainers.registry import resolve_paper
@@ -176,3 +176,9 @@ def test_names_of_plans() -> None:
         "FocusNetPlusPlusTrainer_S_DiceCE": "FocusNetPlusPlus_S_DiceCEPlans",
     }
     assert {name: plans_name(resolve_paper(name)) for name in names} == names
+
+
+def test_trainer_that_is_not_found_has_no_leaner_form() -> None:
+    """Of an outside trainer that does not fit; the advice is of the memory alone, and no traceback."""
+    theirs = type("TheirTrainer", (resolve_paper("ClassicalUNetTrainer"),), {})
+    assert not list(leaner(theirs, {"architecture": {"arch_kwargs": {"strides": [[1, 1]] * 4}}}))

@@ -68,7 +68,10 @@ def make_files(images: Sequence[Path], case: Path, ending: str, reader: BaseRead
         own = image.suffix if is_copied else ".tif" if isinstance(reader, NaturalImage2DIO) else ending
         files.append(case.with_name(f"{case.name}_{channel:04}{own}"))
         try:
-            shutil.copyfile(image, files[-1]) if is_copied else write(image, files[-1], reader)
+            if is_copied:
+                shutil.copyfile(image, files[-1])
+            else:
+                write(image, files[-1], reader)
         except RuntimeError as error:
             raise ValueError(f"{image} cannot be read, or not be written as {own}; replace it") from error
     return files

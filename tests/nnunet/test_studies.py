@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas
 import pytest
+import SimpleITK
 from tiny_dataset import DATASET, LIMIT, PLANS, Home, load_json
 
 from nnunet_archs.scripts.main import main
@@ -136,22 +137,30 @@ def test_report_has_nnunets_own_dice(home: Home, capsys: pytest.CaptureFixture[s
     assert [len(fold["train_loss"]) for fold in plain["folds"].values()] == [1]
 
 
-@pytest.mark.parametrize("what", ["missing", "extra", "corrupt"])
+@pytest.mark.parametrize("what", ["missing", "extra", "cut off", "another"])
 def test_a_validation_folder_that_is_not_nnunets(
     what: str, copied_study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = jobs_of(read_study(copied_study))[0].folder / "validation"
-    case = sorted(folder.glob("*.nii.gz"))[0]
+    case, _ = sorted(folder.glob("*.nii.gz"))
     content = case.read_bytes()
     if what == "missing":
         case.unlink()
     elif what == "extra":
         (folder / "other.nii.gz").write_bytes(content)
-    else:
+    elif what == "cut off":
         case.write_bytes(content[: len(content) // 2])
+    else:  # of the same size, with nothing predicted
+        empty = 0 * SimpleITK.ReadImage(case)
+        SimpleITK.WriteImage(empty, case)
     assert main(["study", "report", str(copied_study)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    named = {"missing": "lacks 1 of 2 cases", "extra": "other, which is no case", "corrupt": "where nnU-Net counted"}
+    named = {
+        "missing": "lacks 1 of 2 cases",
+        "extra": "other, which is no case",
+        "cut off": "cannot be read to its end",
+        "another": "where nnU-Net counted",
+    }
     assert error.startswith(f"nnunet-archs: error: {folder}")
     assert named[what] in error
 

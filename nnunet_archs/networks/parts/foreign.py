@@ -70,7 +70,7 @@ class ForeignNetwork(SegmentationNetwork):
         n_heads = self.n_heads(topology, supervision)
         super().__init__(topology, branch_stages=tuple(range(n_heads)), deep_supervision=deep_supervision)
         body = self.build(topology, patch, input_channels, num_classes, n_heads)
-        # some make tensors on the CPU whatever is asked for; torch 2.7's get_default_device() does not know what that is
+        # some make tensors on the CPU whatever is asked for, which get_default_device() does not know in torch 2.7
         self.body = body.to(torch.empty(0).device)
 
     @abstractmethod

@@ -38,7 +38,8 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
     `python -m` would look there first, and find a checkout's incomplete package.
     """
-    code = f"import runpy, sys; del sys.path[0]; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    run = f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    code = f"import runpy, sys; sys.path[:] = filter(None, sys.path); {run}"
     return [sys.executable, "-c", code, *arguments]
 
 

@@ -207,7 +207,8 @@ def test_surfaces_equal_monais_of_sub_voxels(monai_examples: list[Example]) -> N
             "hausdorff95": max(percentile95(*one) for one in both),
             "surface_dice": surface_dice.item(),
         }
-        assert {name: example.metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+        # MONAI's distances are in float32: what their last digit is depends on the version
+        assert {name: example.metrics[name] for name in expected} == pytest.approx(expected, rel=2**-23, abs=1e-6)
 
 
 def percentile95(distances: NDArray[np.float32], areas: NDArray[np.float32]) -> float:

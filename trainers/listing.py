@@ -10,7 +10,7 @@ from nnunet_archs.tables import aligned
 from .base import PaperTrainer
 from .names import OPTIONS
 from .options import Option
-from .registry import distribution, paper_trainers
+from .registry import declaration, package_of, paper_trainers
 
 
 def listing() -> list[dict[str, Any]]:
@@ -22,8 +22,8 @@ def listing() -> list[dict[str, Any]]:
 
 def _rows(trainer: type[PaperTrainer]) -> list[dict[str, Any]]:
     name, network = trainer.__name__, trainer.network_class
-    package = distribution(name)
-    source = package.name if package else trainer.__module__
+    entry = declaration(name)
+    source = package_of(entry) if entry else trainer.__module__
     rows = [_row(name, source, published) for published in PUBLISHED if published.network is network]
     empty = dict.fromkeys(_row(name, source, PUBLISHED[0]))
     return rows or [{**empty, "trainer": name, "package": source, "network": network.__name__}]

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,10 +152,10 @@ def paper_trainers() -> Iterator[type[PaperTrainer]]:
             yield trainer
 
 
-def distribution(name: str) -> Distribution | None:
-    """The distribution that declares the trainer of a name with its options; None where none does."""
+def declaration(name: str) -> EntryPoint | None:
+    """What declares the trainer of a name with its options; None where no package does."""
     base, _ = split(name, declared())
-    return declared()[base].dist if base else None
+    return declared()[base] if base else None
 
 
 @cache
@@ -180,19 +180,17 @@ def search(name: str, folders: str) -> type[nnUNetTrainer]:
         ) from error
 
 
-def in_folders() -> dict[str, Path]:
-    """Classes called a trainer in the user's folders, with their modules, which are read and not imported.
+def in_folders() -> list[str]:
+    """Names of the classes called a trainer in the user's folders, whose modules are read and not imported.
 
     Raises:
         ValueError: for a module that is no Python.
     """
-    found: dict[str, Path] = {}
+    found = []
     for folder in os.environ.get(SEARCH, "").split(os.pathsep):
         if folder and os.path.isdir(folder) and os.path.abspath(folder) != discovery_folder():
             for module in modules(Path(folder)):
-                for name in classes(module):
-                    if "Trainer" in name and not name.startswith("_"):
-                        found.setdefault(name, module)
+                found += [name for name in classes(module) if "Trainer" in name and not name.startswith("_")]
     return found
 
 

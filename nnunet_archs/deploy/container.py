@@ -24,8 +24,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from nnunet_archs.trainers.registry import declared, split
-from nnunet_archs.trainers.registry import distribution as distribution_of
+from nnunet_archs.trainers.registry import declaration, package_of
 
 from .sockets import check_format, is_possible
 from .submit import Selection
@@ -93,7 +92,7 @@ def check_settings(selection: Selection, settings: Settings) -> None:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
             raise ValueError(f"{slug} is no socket's slug; give what the challenge calls it in its web address")
     for stage in selection.stages:
-        if not distribution_of(stage.trainer) and not is_nnunets(stage.trainer):
+        if not declaration(stage.trainer) and not is_nnunets(stage.trainer):
             raise ValueError(
                 f"{stage.trainer} is of no installed package that declares its trainers, nor nnU-Net's, and the "
                 "container has no others; put its module into a package (docs/extending.md)"
@@ -111,9 +110,8 @@ def packages_of(selection: Selection) -> dict[str, str]:
     """The distributions that the container needs beside nnU-Net, ours first, each with its import package."""
     packages = {OURS: "nnunet_archs"}
     for stage in selection.stages:
-        if package := distribution_of(stage.trainer):
-            entry = declared()[split(stage.trainer, declared())[0]]
-            packages.setdefault(package.name, entry.module.split(".")[0])
+        if entry := declaration(stage.trainer):
+            packages.setdefault(package_of(entry), entry.module.split(".")[0])
     return packages
 
 

@@ -8,7 +8,10 @@ from types import ModuleType
 
 import pytest
 
+from nnunet_archs.benchmark import run, workloads
+from nnunet_archs.deploy import weights
 from nnunet_archs.discovery import discovery_folder
+from nnunet_archs.scripts import benchmark, export
 from nnunet_archs.scripts import main as command
 
 
@@ -85,6 +88,14 @@ def test_the_example_is_a_command_that_is_understood(name: str) -> None:
     example = importlib.import_module(f"nnunet_archs.scripts.{name}").EXAMPLE
     words = shlex.split(example.split("nnunet-archs ")[1].split(")")[0].split(">")[0])
     assert command.parse(words).run
+
+
+def test_choices_that_help_names_without_loading_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tuple(weights.FORMATS) == export.FORMATS
+    assert tuple(run.FORMS) == benchmark.FORMS
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["benchmark", "--help"])
+    assert f"of {', '.join(workloads.TOPOLOGIES)};" in " ".join(capsys.readouterr().out.split())
 
 
 def test_version_names_what_matters(capsys: pytest.CaptureFixture[str]) -> None:

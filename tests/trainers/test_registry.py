@@ -94,9 +94,9 @@ def test_a_package_declares_a_trainer(site: Path, monkeypatch: pytest.MonkeyPatc
     assert search("OtherTrainer_5epochs") is trainer
     large = registry.resolve_paper("Other_LargeTrainer_5epochs_noDS")
     assert (large.epochs, plans_name(large)) == (5, "Other_Large_noDSPlans")
-    package = registry.distribution("OtherTrainer_5epochs")
-    assert package is not None
-    assert package.name == "of-others"
+    entry = registry.declaration("OtherTrainer_5epochs")
+    assert entry is not None
+    assert registry.package_of(entry) == "of-others"
 
 
 def test_two_packages_with_one_name_are_refused(site: Path) -> None:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from nnunet_archs.discovery import discovery_folder
+from nnunet_archs.discovery import SEARCH, discovery_folder
 from nnunet_archs.files import what_is_wrong_with_writing
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ EXAMPLE = "nnunet-archs doctor"
 DISTRIBUTION = "nnunet-archs"
 PROBE = "UNetSharpTrainer"
 GIB = 2**30
-SEARCH = "nnUNet_extTrainer"
 # A worker of nnU-Net's that has done nothing but import torch holds this much, and nnU-Net starts eight.
 WORKER_GIB = 0.9
 DEFAULT_WORKERS = 8

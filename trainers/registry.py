@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_archs.discovery import discovery_folder
+from nnunet_archs.discovery import SEARCH, discovery_folder
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .base import PaperTrainer
 
 GROUP = "nnunet_archs.trainers"
-SEARCH = "nnUNet_extTrainer"
 
 
 class UnknownTrainer(ValueError):

@@ -19,8 +19,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.postprocessing.remove_connected_components import load_postprocess_save
 from torch import Tensor
 
-from nnunet_archs.discovery import discovery_folder
-from nnunet_archs.nnunet.commands import SEARCH
+from nnunet_archs.discovery import SEARCH, discovery_folder
 from nnunet_archs.nnunet.datasets import read_dataset_json
 from nnunet_archs.nnunet.images import reader_of
 

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nnunet_archs.discovery import discovery_folder
+from nnunet_archs.discovery import SEARCH, discovery_folder
 
-SEARCH = "nnUNet_extTrainer"
 AUGMENTERS = "nnUNet_n_proc_DA"  # nnU-Net's planning takes as many threads
 PATIENCE = 20.0  # seconds that a command has to end
 

@@ -15,7 +15,7 @@ from nnunet_archs.demo import pipeline
 from nnunet_archs.demo.choices import CPU_LENGTH, GPU_LENGTH, check_output, choose_configuration, choose_trainer
 from nnunet_archs.demo.phantom import write_phantom
 from nnunet_archs.demo.result import format_dice, mean_dice
-from nnunet_archs.nnunet.commands import SEARCH
+from nnunet_archs.discovery import SEARCH
 from nnunet_archs.nnunet.device import choose_device
 from nnunet_archs.nnunet.steps import Step, StepError, run_step
 from nnunet_archs.scripts import demo

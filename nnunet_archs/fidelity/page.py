@@ -6,6 +6,7 @@ from nnunet_archs.tables import markdown_table
 
 from .papers import NNUNET, PAPERS, Paper
 from .published import PUBLISHED
+from .systems import SYSTEMS
 
 HEAD = """# Fidelity
 
@@ -34,15 +35,21 @@ def _section(paper: Paper) -> str:
         for row in PUBLISHED
         if row.paper is paper
     ]
+    systems = [
+        (system.name, system.source, f"`{system.trainer}`" if system.trainer else "none", system.note)
+        for system in SYSTEMS
+        if system.paper is paper
+    ]
     readings = [(r.point, r.stated, r.built, r.released) for r in paper.readings]
-    return "\n\n".join(
-        [
-            f"## {paper.name}",
-            f"{paper.citation}.{link} Authors' code: {paper.code}.",
-            markdown_table(("configuration", "", "parameters", "built", "printed", "where", "why they differ"), sizes),
-            markdown_table(("", "the paper states", "built here", "released code"), readings),
-        ]
-    )
+    parts = [
+        f"## {paper.name}",
+        f"{paper.citation}.{link} Authors' code: {paper.code}.",
+        markdown_table(("configuration", "", "parameters", "built", "printed", "where", "why they differ"), sizes),
+    ]
+    if systems:
+        parts.append(markdown_table(("system without a printed size", "where", "trainer", ""), systems))
+    parts.append(markdown_table(("", "the paper states", "built here", "released code"), readings))
+    return "\n\n".join(parts)
 
 
 def _training() -> str:

@@ -29,6 +29,7 @@ from nnunet_archs.networks.unet_sharp import (
     VNetPlusPlus,
     VNetSharp,
 )
+from nnunet_archs.networks.wide import WideUNet, WUNet, WVNet
 
 from .papers import CAGGNET, CROSSLINK, FOCUSNET, IMPROVED_SKIP, UNET_SHARP, Paper
 
@@ -168,7 +169,7 @@ def _table2(name: str, network: type[SegmentationNetwork], printed: str, **row: 
 
 PUBLISHED = (
     _table1("UNet", UNet, "7.85M"),
-    _table1("WUNet", UNet, "9.39M", features=(35, 70, 140, 280, 560)),
+    _table1("WUNet", WUNet, "9.39M"),
     _table1("UNet2+", UNetPlusPlus, "9.16M"),
     _table1("UNet3+", UNet3Plus, "9.79M"),
     _table1(
@@ -206,7 +207,7 @@ PUBLISHED = (
         for level, printed in enumerate(("0.10M", "0.56M", "2.53M"), start=1)
     ),
     _table1_3d("V-Net", VNet, "26.39M"),
-    _table1_3d("WV-Net", VNet, "33.40M", features=(18, 36, 72, 144, 288)),
+    _table1_3d("WV-Net", WVNet, "33.40M"),
     _table1_3d("V-Net2+", VNetPlusPlus, "27.37M"),
     _table1_3d("V-Net3+", VNet3Plus, "27.84M"),
     _table1_3d(
@@ -314,4 +315,14 @@ PUBLISHED = (
     _table2("U-Net", ClassicalUNet, "7,759,521", normalised=False),
     _table2("Ours1", ImprovedSkipConcatUNet, "8,289,697"),
     _table2("Ours2", ImprovedSkipUNet, "7,765,409"),
+    Published(
+        name="Wide U-Net",
+        network=WideUNet,
+        paper=FOCUSNET,
+        source="Table 1",
+        printed="",
+        features=_2D,
+        normalised=False,
+        note="the paper prints no size; without normalisation, as in the authors' code",
+    ),
 )

@@ -44,6 +44,7 @@ BUILT = {
     ("Improved-skip U-Net", "U-Net"): 7_759_521,
     ("Improved-skip U-Net", "Ours1"): 8_289_697,
     ("Improved-skip U-Net", "Ours2"): 7_765_409,
+    ("FocusNet++", "Wide U-Net"): 9_282_876,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import ClassVar, Literal
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
@@ -34,6 +35,7 @@ class SegmentationNetwork(nn.Module, ABC):
     """
 
     recomputes: ClassVar[bool] = True  # the topology's `checkpoint` is heard
+    widening: ClassVar[Fraction] = Fraction(1)  # the topology's features are taken times that
     # the paper, as a list of references has it, where `nnunet_archs.fidelity` does not tell
     citation: ClassVar[str] = ""
     link: ClassVar[str] = ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from typing import Any, TypeAlias, cast
 
 from dynamic_network_architectures.building_blocks.helper import (
@@ -88,14 +89,16 @@ class Topology:
 
     @classmethod
     def of(cls, network: object, kwargs: TopologyKwargs) -> Topology:
-        """The topology among the keywords of a network.
+        """The topology among the keywords of a network, whose `widening` the features are multiplied by.
 
         Raises:
             ValueError: for a keyword that the network does not take.
         """
         if foreign := sorted(kwargs.keys() - TopologyKwargs.__annotations__.keys()):
             raise ValueError(f"{type(network).__name__} takes no {', '.join(foreign)}; leave that out of its arguments")
-        return cls(**cast(Any, kwargs))
+        topology = cls(**cast(Any, kwargs))
+        ratio: Fraction = getattr(network, "widening", Fraction(1))
+        return replace(topology, features_per_stage=[round(n * ratio) for n in topology.features_per_stage])
 
     @property
     def dim(self) -> int:

@@ -152,6 +152,21 @@ class NetworkContract:
                 results.append(run(x[:batch]))
             torch.testing.assert_close(*results)
 
+    def test_recomputing_changes_nothing(self, network: Network, single: Case) -> None:
+        if not class_of(network).recomputes:
+            refused(single, network, checkpoint=True)
+            return
+        x = single.image(network)
+        results = []
+        for checkpoint in (False, True):
+            net = single.build(network, deep_supervision=True, checkpoint=checkpoint)
+            torch.manual_seed(0)  # dropout drops the same
+            outputs = net(x)
+            torch.stack([y.square().mean() for y in outputs]).sum().backward()
+            results.append([*outputs, *(parameter.grad for parameter in net.parameters())])
+        for plain, recomputed in zip(*results, strict=True):
+            assert torch.equal(plain, recomputed)
+
     def test_its_memory_can_be_measured(self, network: Network, single: Case) -> None:
         with torch.device("meta"):
             net = single.build(network, deep_supervision=True)

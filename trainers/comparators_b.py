@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from typing_extensions import override
+
+from nnunet_archs.networks.fcn import FCN
 from nnunet_archs.networks.wide import WideUNet, WUNet, WVNet
 
 from .improved_skip import ArchitectureTrainer
+from .options import Option
 from .unet_sharp import HybridTrainer
 
 
@@ -24,3 +31,33 @@ class WVNetTrainer(HybridTrainer):
     """V-Net's encoder with U-Net's decoder, of 18 / 16 of the plan's features, without deep supervision."""
 
     network_class = WVNet
+
+
+class FCNTrainer(ArchitectureTrainer):
+    """FCN-8s, supervised at the sums of three, two and one of its scores, at stages 0, 1 and 2."""
+
+    network_class = FCN
+    options = (
+        Option(
+            spelling="fc<N>",
+            meaning="fully connected layers of N features, in place of 4096 in 2D and 512 in 3D",
+            group="fully connected layers",
+            attribute="fc",
+        ),
+        Option(
+            spelling="released",
+            meaning="the FCN of CAggNet's authors: one score, upsampled by one transposed convolution",
+            group="network",
+            attribute="released",
+            value=True,
+        ),
+    )
+    # where the name does not say so, a plan may
+    fc: ClassVar[int | None] = None
+    released: ClassVar[bool] = False
+
+    @classmethod
+    @override
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        named = {"fc": cls.fc, "released": cls.released}
+        return super().architecture_options(configuration) | {name: value for name, value in named.items() if value}

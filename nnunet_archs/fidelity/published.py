@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nnunet_archs.networks.caggnet import CAggNet
 from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
+from nnunet_archs.networks.fcn import FCN
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
@@ -110,6 +111,7 @@ class Published:
 _WIDE = (64, 128, 256, 512, 1024)
 _2D = (32, 64, 128, 256, 512)
 _3D = (16, 32, 64, 128, 256)
+_VGG = (64, 128, 256, 512, 512, 4096)  # the last as wide as its classifier
 _FOCUS_RELEASED = (48, 96, 156, 256, 512)
 _CROSSLINK = (32, 64, 128, 256, 512, 512)
 
@@ -324,5 +326,27 @@ PUBLISHED = (
         features=_2D,
         normalised=False,
         note="the paper prints no size; without normalisation, as in the authors' code",
+    ),
+    Published(
+        name="FCN-8s",
+        network=FCN,
+        paper=IMPROVED_SKIP,
+        source="Table 2",
+        printed="143,667,240",
+        features=_VGG,
+        normalised=False,
+        note="on VGG16, its upsampling without parameters; 143,667,240 is the size of VGG19 as a classifier of 1000 "
+        "classes",
+    ),
+    Published(
+        name="FCN",
+        network=FCN,
+        paper=CAGGNET,
+        source="Tables I, II",
+        printed="",
+        features=(*_VGG[:4], 4096),
+        options={"released": True},
+        words="_released",
+        note="the paper prints no size; as in the authors' code",
     ),
 )

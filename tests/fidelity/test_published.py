@@ -45,6 +45,8 @@ BUILT = {
     ("Improved-skip U-Net", "Ours1"): 8_289_697,
     ("Improved-skip U-Net", "Ours2"): 7_765_409,
     ("FocusNet++", "Wide U-Net"): 9_282_876,
+    ("Improved-skip U-Net", "FCN-8s"): 134_265_411,
+    ("CAggNet", "FCN"): 124_255_809,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

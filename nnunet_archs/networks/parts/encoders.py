@@ -117,6 +117,6 @@ class VNetStage(nn.Module):
         return self.nonlin(self.convs(d) + d)
 
 
-def widened(kernel: Axes) -> Axes:
-    """V-Net's kernel for a plan's: 3 becomes 5, 1 stays 1."""
-    return tuple(k + 2 if k > 1 else k for k in kernel)
+def widened(kernel: Axes, *, by: int = 2) -> Axes:
+    """A larger kernel for a plan's, by default V-Net's: 3 becomes 5, 1 stays 1."""
+    return tuple(k + by if k > 1 else k for k in kernel)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from typing_extensions import override
 
+from nnunet_archs.networks.dla import DLA
 from nnunet_archs.networks.fcn import FCN
 from nnunet_archs.networks.wide import WideUNet, WUNet, WVNet
 
@@ -61,3 +62,9 @@ class FCNTrainer(ArchitectureTrainer):
     def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         named = {"fc": cls.fc, "released": cls.released}
         return super().architecture_options(configuration) | {name: value for name, value in named.items() if value}
+
+
+class DLATrainer(ArchitectureTrainer):
+    """Deep layer aggregation, supervised at X[i, L-i], i < L."""
+
+    network_class = DLA

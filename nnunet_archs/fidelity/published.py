@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nnunet_archs.networks.caggnet import CAggNet
 from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
+from nnunet_archs.networks.dla import DLA
 from nnunet_archs.networks.fcn import FCN
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
@@ -348,5 +349,16 @@ PUBLISHED = (
         options={"released": True},
         words="_released",
         note="the paper prints no size; as in the authors' code",
+    ),
+    Published(
+        name="DLA-34",
+        network=DLA,
+        paper=CAGGNET,
+        source="Figure 2",
+        printed="",
+        features=(16, *_2D),
+        conv_bias=False,
+        note="the paper prints no size; DLA's authors' code has 18,094,281, 554,744 of them in layers that it never calls "
+        "or trains, and no nodes of stage 0",
     ),
 )

@@ -14,7 +14,7 @@ Where this departs from the paper or settles what it leaves open:
 - `fc` is 4096, as in VGG16, in 2D, and 512 in 3D, where the kernel of 7 would make 719 million parameters of it.
 - The kernel of 7 is 1 along an axis where the plan's is 1, and padded by zeros; the paper pads the image by 100 pixels.
 - Normalisation and activation are the plan's; the paper has ReLU alone. Dropout of 0.5 is the paper's.
-- Upsampling is linear and not learned. The paper's transposed convolutions begin as that, and the last of them stays it.
+- Upsampling is linear and not learned. The paper's transposed convolutions begin as that, and the last one stays so.
 - The paper scales the scores of the pools by constants. Here they begin as they are, with He initialisation.
 - The paper supervises the output alone. nnU-Net's supervision is of all three sums, FCN-8s, 16s and 32s, upsampled to
   stages 0, 1 and 2.

@@ -47,6 +47,7 @@ BUILT = {
     ("FocusNet++", "Wide U-Net"): 9_282_876,
     ("Improved-skip U-Net", "FCN-8s"): 134_265_411,
     ("CAggNet", "FCN"): 124_255_809,
+    ("CAggNet", "DLA-34"): 17_566_721,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

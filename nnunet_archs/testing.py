@@ -187,6 +187,8 @@ class NetworkContract:
         for change in IMPOSSIBLE:
             refused(single, network, **change)
         cls = class_of(network)
+        if not cls.has_heads:
+            refused(single, network, supervision="nnunet")
         if not issubclass(cls, ForeignNetwork):
             return
         refused(single, network, patch_size=single.size[1:])
@@ -197,8 +199,6 @@ class NetworkContract:
                 refused(foreign_case(shape_case(name), cls), network)
         if cls.most_channels is not None:
             refused(single, network, input_channels=cls.most_channels + 1)
-        if not cls.has_heads:
-            refused(single, network, supervision="nnunet")
 
 
 def refused(case: Case, network: Network, **change: Any) -> None:

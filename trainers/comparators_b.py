@@ -8,7 +8,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from typing_extensions import override
 
 from nnunet_archs.networks.dla import DLA
+from nnunet_archs.networks.enet import FEATURES, ENet
 from nnunet_archs.networks.fcn import FCN
+from nnunet_archs.networks.parts.contract import Supervision
+from nnunet_archs.networks.r2unet import R2UNet
 from nnunet_archs.networks.wide import WideUNet, WUNet, WVNet
 
 from .improved_skip import ArchitectureTrainer
@@ -68,3 +71,22 @@ class DLATrainer(ArchitectureTrainer):
     """Deep layer aggregation, supervised at X[i, L-i], i < L."""
 
     network_class = DLA
+
+
+class ENetTrainer(ArchitectureTrainer):
+    """ENet, with its own features where no plan that names it has others; the output alone is supervised."""
+
+    network_class = ENet
+    supervision: ClassVar[Supervision | None] = "none"
+
+    @classmethod
+    @override
+    def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        n_stages = len(cls.stage_strides(configuration))
+        return {"features_per_stage": [*FEATURES, *[FEATURES[-1]] * n_stages][:n_stages]}
+
+
+class R2UNetTrainer(ArchitectureTrainer):
+    """R2U-Net, supervised at X[i, L-i], i < L."""
+
+    network_class = R2UNet

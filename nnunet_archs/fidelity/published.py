@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from nnunet_archs.networks.caggnet import CAggNet
 from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
 from nnunet_archs.networks.dla import DLA
+from nnunet_archs.networks.enet import FEATURES as _ENET
+from nnunet_archs.networks.enet import ENet
 from nnunet_archs.networks.fcn import FCN
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
+from nnunet_archs.networks.r2unet import R2UNet
 from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
     CanonicalVNet3Plus,
@@ -358,7 +361,35 @@ PUBLISHED = (
         printed="",
         features=(16, *_2D),
         conv_bias=False,
-        note="the paper prints no size; DLA's authors' code has 18,094,281, 554,744 of them in layers that it never calls "
-        "or trains, and no nodes of stage 0",
+        note="the paper prints no size; DLA's authors' code has 18,094,281, 554,744 of them never called "
+        "or trained, and no nodes of stage 0",
+    ),
+    Published(
+        name="ENet",
+        network=ENet,
+        paper=UNET_SHARP,
+        source="Table 3",
+        printed="",
+        features=_ENET,
+        conv_bias=False,
+        note="the paper prints no size",
+    ),
+    Published(
+        name="R2U-Net",
+        network=R2UNet,
+        paper=FOCUSNET,
+        source="Table 1",
+        printed="",
+        features=_2D,
+        note="the paper prints no size",
+    ),
+    Published(
+        name="R2U-Net (64 to 1024)",
+        network=R2UNet,
+        paper=FOCUSNET,
+        source="",
+        printed="",
+        features=_WIDE,
+        note="at the widths of the implementation that most use",
     ),
 )

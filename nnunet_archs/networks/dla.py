@@ -153,7 +153,7 @@ class ResidualBlock(nn.Module):
             ConvNormAct(topology.conv(width, width, kernel), width, topology, nonlin=linear),
         )
         self.project = linear if in_channels == width else pointwise(in_channels, width, topology, nonlin=linear)
-        self.nonlin = linear if topology.nonlin is None else topology.nonlin(**(topology.nonlin_kwargs or {}))
+        self.nonlin = topology.activation()
         self.checkpoint = topology.checkpoint
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:

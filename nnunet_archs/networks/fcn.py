@@ -25,14 +25,14 @@ Where this departs from the paper or settles what it leaves open:
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 from dynamic_network_architectures.building_blocks.helper import get_matching_convtransp
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from .parts.blocks import ConvNormAct, ConvStack
-from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.contract import SegmentationNetwork, Supervision, check_supervision
 from .parts.encoders import widened
 from .parts.heads import Heads
 from .parts.separable import upsample
@@ -67,7 +67,7 @@ class FCN(SegmentationNetwork):
         **topology_kwargs: Unpack[TopologyKwargs],
     ) -> None:
         topology = Topology.of(self, topology_kwargs)
-        check_choice("supervision", supervision, get_args(Supervision))
+        check_supervision(self, supervision)
         hidden = HIDDEN[topology.dim] if fc is None else fc
         if hidden < 1:
             raise ValueError(f"fc={fc}: the fully connected layers need at least 1 feature; the paper has 4096")

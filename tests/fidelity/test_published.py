@@ -48,6 +48,9 @@ BUILT = {
     ("Improved-skip U-Net", "FCN-8s"): 134_265_411,
     ("CAggNet", "FCN"): 124_255_809,
     ("CAggNet", "DLA-34"): 17_566_721,
+    ("UNet#", "ENet"): 349_068,
+    ("FocusNet++", "R2U-Net"): 9_778_785,
+    ("FocusNet++", "R2U-Net (64 to 1024)"): 39_091_393,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

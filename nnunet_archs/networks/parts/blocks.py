@@ -23,10 +23,8 @@ class ConvNormAct(nn.Sequential):
             self.add_module("dropout", topology.dropout_op(**(topology.dropout_op_kwargs or {})))
         if topology.norm_op is not None:
             self.add_module("norm", topology.norm_op(channels, **(topology.norm_op_kwargs or {})))
-        if nonlin is not None:
-            self.add_module("nonlin", nonlin)
-        elif topology.nonlin is not None:
-            self.add_module("nonlin", topology.nonlin(**(topology.nonlin_kwargs or {})))
+        if nonlin is not None or topology.nonlin is not None:
+            self.add_module("nonlin", nonlin or topology.activation())
 
     def finish(self, y: Tensor) -> Tensor:
         """What follows the convolution, whose result `(B, C, *spatial)` it takes."""

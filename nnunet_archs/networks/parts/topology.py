@@ -123,11 +123,15 @@ class Topology:
         conv = self.conv_op(in_channels, out_channels, kernel, stride, padding, dilation, bias=self.conv_bias)
         return cast(Conv, conv)
 
-    def max_pool(self, stage: int, *, source: int | None = None) -> nn.Module:
+    def activation(self) -> nn.Module:
+        """The activation, or nothing where there is none."""
+        return nn.Identity() if self.nonlin is None else self.nonlin(**(self.nonlin_kwargs or {}))
+
+    def max_pool(self, stage: int, *, source: int | None = None, return_indices: bool = False) -> nn.Module:
         """Max pooling into `stage`, from the stage above or from the shallower stage `source`."""
         pool = get_matching_pool_op(self.conv_op, pool_type="max")
         stride = self.stride_between(stage - 1 if source is None else source, stage)
-        return pool(stride, stride)
+        return pool(stride, stride, return_indices=return_indices)
 
     def transposed_conv(self, in_channels: int, out_channels: int, stage: int) -> nn.Module:
         """Transposed convolution out of `stage` to the one above, its kernel the stride: no two outputs overlap."""

@@ -152,6 +152,21 @@ class NetworkContract:
                 results.append(run(x[:batch]))
             torch.testing.assert_close(*results)
 
+    def test_recomputing_changes_nothing(self, network: Network, single: Case) -> None:
+        if not class_of(network).recomputes:
+            refused(single, network, checkpoint=True)
+            return
+        x = single.image(network)
+        results = []
+        for checkpoint in (False, True):
+            net = single.build(network, deep_supervision=True, checkpoint=checkpoint)
+            torch.manual_seed(0)  # dropout drops the same
+            outputs = net(x)
+            torch.stack([y.square().mean() for y in outputs]).sum().backward()
+            results.append([*outputs, *(parameter.grad for parameter in net.parameters())])
+        for plain, recomputed in zip(*results, strict=True):
+            assert torch.equal(plain, recomputed)
+
     def test_its_memory_can_be_measured(self, network: Network, single: Case) -> None:
         with torch.device("meta"):
             net = single.build(network, deep_supervision=True)
@@ -172,6 +187,8 @@ class NetworkContract:
         for change in IMPOSSIBLE:
             refused(single, network, **change)
         cls = class_of(network)
+        if not cls.has_heads:
+            refused(single, network, supervision="nnunet")
         if not issubclass(cls, ForeignNetwork):
             return
         refused(single, network, patch_size=single.size[1:])
@@ -182,8 +199,6 @@ class NetworkContract:
                 refused(foreign_case(shape_case(name), cls), network)
         if cls.most_channels is not None:
             refused(single, network, input_channels=cls.most_channels + 1)
-        if not cls.has_heads:
-            refused(single, network, supervision="nnunet")
 
 
 def refused(case: Case, network: Network, **change: Any) -> None:

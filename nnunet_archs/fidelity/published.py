@@ -13,10 +13,15 @@ from torch import Tensor, nn
 
 from nnunet_archs.networks.caggnet import CAggNet
 from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
+from nnunet_archs.networks.dla import DLA
+from nnunet_archs.networks.enet import FEATURES as _ENET
+from nnunet_archs.networks.enet import ENet
+from nnunet_archs.networks.fcn import FCN
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
+from nnunet_archs.networks.r2unet import R2UNet
 from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
     CanonicalVNet3Plus,
@@ -29,6 +34,7 @@ from nnunet_archs.networks.unet_sharp import (
     VNetPlusPlus,
     VNetSharp,
 )
+from nnunet_archs.networks.wide import WideUNet, WUNet, WVNet
 
 from .papers import CAGGNET, CROSSLINK, FOCUSNET, IMPROVED_SKIP, UNET_SHARP, Paper
 
@@ -109,6 +115,7 @@ class Published:
 _WIDE = (64, 128, 256, 512, 1024)
 _2D = (32, 64, 128, 256, 512)
 _3D = (16, 32, 64, 128, 256)
+_VGG = (64, 128, 256, 512, 512, 4096)  # the last as wide as its classifier
 _FOCUS_RELEASED = (48, 96, 156, 256, 512)
 _CROSSLINK = (32, 64, 128, 256, 512, 512)
 
@@ -168,7 +175,7 @@ def _table2(name: str, network: type[SegmentationNetwork], printed: str, **row: 
 
 PUBLISHED = (
     _table1("UNet", UNet, "7.85M"),
-    _table1("WUNet", UNet, "9.39M", features=(35, 70, 140, 280, 560)),
+    _table1("WUNet", WUNet, "9.39M"),
     _table1("UNet2+", UNetPlusPlus, "9.16M"),
     _table1("UNet3+", UNet3Plus, "9.79M"),
     _table1(
@@ -206,7 +213,7 @@ PUBLISHED = (
         for level, printed in enumerate(("0.10M", "0.56M", "2.53M"), start=1)
     ),
     _table1_3d("V-Net", VNet, "26.39M"),
-    _table1_3d("WV-Net", VNet, "33.40M", features=(18, 36, 72, 144, 288)),
+    _table1_3d("WV-Net", WVNet, "33.40M"),
     _table1_3d("V-Net2+", VNetPlusPlus, "27.37M"),
     _table1_3d("V-Net3+", VNet3Plus, "27.84M"),
     _table1_3d(
@@ -314,4 +321,75 @@ PUBLISHED = (
     _table2("U-Net", ClassicalUNet, "7,759,521", normalised=False),
     _table2("Ours1", ImprovedSkipConcatUNet, "8,289,697"),
     _table2("Ours2", ImprovedSkipUNet, "7,765,409"),
+    Published(
+        name="Wide U-Net",
+        network=WideUNet,
+        paper=FOCUSNET,
+        source="Table 1",
+        printed="",
+        features=_2D,
+        normalised=False,
+        note="the paper prints no size; without normalisation, as in the authors' code",
+    ),
+    Published(
+        name="FCN-8s",
+        network=FCN,
+        paper=IMPROVED_SKIP,
+        source="Table 2",
+        printed="143,667,240",
+        features=_VGG,
+        normalised=False,
+        note="on VGG16, its upsampling without parameters; 143,667,240 is the size of VGG19 as a classifier of 1000 "
+        "classes",
+    ),
+    Published(
+        name="FCN",
+        network=FCN,
+        paper=CAGGNET,
+        source="Tables I, II",
+        printed="",
+        features=(*_VGG[:4], 4096),
+        options={"released": True},
+        words="_released",
+        note="the paper prints no size; as in the authors' code",
+    ),
+    Published(
+        name="DLA-34",
+        network=DLA,
+        paper=CAGGNET,
+        source="Figure 2",
+        printed="",
+        features=(16, *_2D),
+        conv_bias=False,
+        note="the paper prints no size; DLA's authors' code has 18,094,281, 554,744 of them never called "
+        "or trained, and no nodes of stage 0",
+    ),
+    Published(
+        name="ENet",
+        network=ENet,
+        paper=UNET_SHARP,
+        source="Table 3",
+        printed="",
+        features=_ENET,
+        conv_bias=False,
+        note="the paper prints no size",
+    ),
+    Published(
+        name="R2U-Net",
+        network=R2UNet,
+        paper=FOCUSNET,
+        source="Table 1",
+        printed="",
+        features=_2D,
+        note="the paper prints no size",
+    ),
+    Published(
+        name="R2U-Net (64 to 1024)",
+        network=R2UNet,
+        paper=FOCUSNET,
+        source="",
+        printed="",
+        features=_WIDE,
+        note="at the widths of the implementation that most use",
+    ),
 )

@@ -65,7 +65,7 @@ class GridNetwork(SegmentationNetwork):
         ValueError: for an option that does not exist, or a topology that cannot work.
     """
 
-    encoder_class: ClassVar[type[ConvEncoder | VNetEncoder]] = ConvEncoder
+    encoder_class: ClassVar[type[nn.Module]] = ConvEncoder
     wirings: ClassVar[Mapping[str, Callable[[int], Wiring]]]
 
     def __init__(
@@ -140,7 +140,7 @@ class GridNetwork(SegmentationNetwork):
 
 
 class UNet(GridNetwork):
-    """U-Net with linear upsampling, the baseline of Table 1; WUNet is a matter of its features."""
+    """U-Net with linear upsampling, the baseline of Table 1."""
 
     wirings: ClassVar = {"equation": unet}
 
@@ -266,7 +266,7 @@ class Projections(nn.Module):
 
 
 class VNet(UNet):
-    """V-Net's encoder with U-Net's decoder, as Table 1 counts it; WV-Net is a matter of its features."""
+    """V-Net's encoder with U-Net's decoder, as Table 1 counts it."""
 
     encoder_class = VNetEncoder
 

@@ -44,6 +44,13 @@ BUILT = {
     ("Improved-skip U-Net", "U-Net"): 7_759_521,
     ("Improved-skip U-Net", "Ours1"): 8_289_697,
     ("Improved-skip U-Net", "Ours2"): 7_765_409,
+    ("FocusNet++", "Wide U-Net"): 9_282_876,
+    ("Improved-skip U-Net", "FCN-8s"): 134_265_411,
+    ("CAggNet", "FCN"): 124_255_809,
+    ("CAggNet", "DLA-34"): 17_566_721,
+    ("UNet#", "ENet"): 349_068,
+    ("FocusNet++", "R2U-Net"): 9_778_785,
+    ("FocusNet++", "R2U-Net (64 to 1024)"): 39_091_393,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

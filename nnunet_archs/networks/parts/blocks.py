@@ -23,10 +23,8 @@ class ConvNormAct(nn.Sequential):
             self.add_module("dropout", topology.dropout_op(**(topology.dropout_op_kwargs or {})))
         if topology.norm_op is not None:
             self.add_module("norm", topology.norm_op(channels, **(topology.norm_op_kwargs or {})))
-        if nonlin is not None:
-            self.add_module("nonlin", nonlin)
-        elif topology.nonlin is not None:
-            self.add_module("nonlin", topology.nonlin(**(topology.nonlin_kwargs or {})))
+        if nonlin is not None or topology.nonlin is not None:
+            self.add_module("nonlin", nonlin or topology.activation())
 
     def finish(self, y: Tensor) -> Tensor:
         """What follows the convolution, whose result `(B, C, *spatial)` it takes."""
@@ -36,13 +34,11 @@ class ConvNormAct(nn.Sequential):
 
 
 class ConvStack(nn.Sequential):
-    """f²: the given convolution and one more, each with normalisation and activation."""
+    """f²: the given convolution and one more, or `n_convs` in all, each with normalisation and activation."""
 
-    def __init__(self, first: nn.Module, channels: int, kernel: Axes, topology: Topology) -> None:
-        super().__init__(
-            ConvNormAct(first, channels, topology),
-            ConvNormAct(topology.conv(channels, channels, kernel), channels, topology),
-        )
+    def __init__(self, first: nn.Module, channels: int, kernel: Axes, topology: Topology, *, n_convs: int = 2) -> None:
+        others = (topology.conv(channels, channels, kernel) for _ in range(n_convs - 1))
+        super().__init__(*(ConvNormAct(conv, channels, topology) for conv in (first, *others)))
         self.checkpoint = topology.checkpoint
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
@@ -50,16 +46,18 @@ class ConvStack(nn.Sequential):
         return self.both(x)[1]
 
     def both(self, x: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The results of both convolutions; with checkpoint, of what is between them the first's alone is kept."""
+        """The results of the first and the last convolution; with checkpoint, the first's alone is kept."""
         first = cast(ConvNormAct, self[0])
         y = first.conv(x)
         return recomputed(self.finish, y, when=self.checkpoint)
 
     def finish(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The same, from what the first convolution gives."""
-        first, second = cast("Sequence[ConvNormAct]", self)
-        x = first.finish(y)
-        return x, second(x)
+        first, *others = cast("Sequence[ConvNormAct]", self)
+        x = last = first.finish(y)
+        for conv in others:
+            last = conv(last)
+        return x, last
 
 
 class SqueezeExcite(nn.Module):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from fractions import Fraction
+from typing import ClassVar, Literal, get_args
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
@@ -26,6 +27,20 @@ def check_choice(option: str, value: str | int, choices: Iterable[str | int]) ->
         raise ValueError(f"{option}={value!r}: give one of {', '.join(map(str, choices))}")
 
 
+def check_supervision(network: SegmentationNetwork, supervision: Supervision) -> None:
+    """Check which outputs a network is asked to have a head at.
+
+    Raises:
+        ValueError: if there is no such supervision, or the network has no heads at lower stages.
+    """
+    check_choice("supervision", supervision, get_args(Supervision))
+    if not network.has_heads and supervision != "none":
+        raise ValueError(
+            f"supervision={supervision!r}: {type(network).__name__} has no heads at lower stages; leave _DS out of "
+            "the trainer's name, or give supervision='none'"
+        )
+
+
 class SegmentationNetwork(nn.Module, ABC):
     """A network that gives logits: one tensor, or with deep supervision a list, the output of full resolution first.
 
@@ -33,7 +48,9 @@ class SegmentationNetwork(nn.Module, ABC):
     are equal with it on or off. `branch_stages` names the stage at whose resolution each branch of the list stands.
     """
 
+    has_heads: ClassVar[bool] = True  # at lower stages too
     recomputes: ClassVar[bool] = True  # the topology's `checkpoint` is heard
+    widening: ClassVar[Fraction] = Fraction(1)  # the topology's features are taken times that
     # the paper, as a list of references has it, where `nnunet_archs.fidelity` does not tell
     citation: ClassVar[str] = ""
     link: ClassVar[str] = ""

@@ -17,13 +17,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Required, Unpack, override
 
-from .contract import SegmentationNetwork, Supervision, check_choice
+from .contract import SegmentationNetwork, Supervision, check_supervision
 from .topology import Axes, Topology, TopologyKwargs
 
 
@@ -51,7 +51,7 @@ class ForeignNetwork(SegmentationNetwork):
     strides: ClassVar[tuple[int, ...] | None] = None
     smallest: ClassVar[int] = 1  # voxels that a patch has along every axis, at least
     most_channels: ClassVar[int | None] = None  # of the input
-    has_heads: ClassVar[bool] = False  # at lower stages too
+    has_heads: ClassVar[bool] = False
     has_width: ClassVar[bool] = True  # the topology's features decide how wide it is
     recomputes: ClassVar[bool] = False
 
@@ -154,12 +154,7 @@ class ForeignNetwork(SegmentationNetwork):
             ValueError: if the module has none at lower stages.
         """
         if supervision is not None:
-            check_choice("supervision", supervision, get_args(Supervision))
-        if not self.has_heads and supervision not in (None, "none"):
-            raise ValueError(
-                f"supervision={supervision!r}: {type(self).__name__} has no heads at lower stages; leave _DS out of "
-                "the trainer's name, or give supervision='none'"
-            )
+            check_supervision(self, supervision)
         return topology.last if self.has_heads and supervision != "none" else 1
 
 

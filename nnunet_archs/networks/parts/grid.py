@@ -1,4 +1,4 @@
-"""The triangular grid of nodes X[i, j], and the wiring rules of U-Net, UNet++, UNet 3+, UNet# and CAggNet.
+"""The triangular grid of nodes X[i, j], and the wiring rules of U-Net, UNet++, UNet 3+, UNet#, DLA and CAggNet.
 
 Stage i runs from 0 (full resolution) to L, column j from 0 (the encoder) to L - i. A wiring names, for every node of
 the decoder in the order of computation, the nodes that are brought onto its grid and concatenated.
@@ -49,6 +49,11 @@ def unet_3_plus(last: int) -> Wiring:
         (i, last - i): [*((k, 0) for k in range(i + 1)), *((k, last - k) for k in range(i + 1, last + 1))]
         for i in reversed(range(last))
     }
+
+
+def dla(last: int) -> Wiring:
+    """DLA (Yu et al. 2018): the node to the left and the one below it."""
+    return {(i, j): [(i, j - 1), (i + 1, j - 1)] for j in range(1, last + 1) for i in range(last - j + 1)}
 
 
 def caggnet(last: int) -> Wiring:

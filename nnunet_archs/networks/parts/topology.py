@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from typing import Any, TypeAlias, cast
 
 from dynamic_network_architectures.building_blocks.helper import (
@@ -88,14 +89,16 @@ class Topology:
 
     @classmethod
     def of(cls, network: object, kwargs: TopologyKwargs) -> Topology:
-        """The topology among the keywords of a network.
+        """The topology among the keywords of a network, whose `widening` the features are multiplied by.
 
         Raises:
             ValueError: for a keyword that the network does not take.
         """
         if foreign := sorted(kwargs.keys() - TopologyKwargs.__annotations__.keys()):
             raise ValueError(f"{type(network).__name__} takes no {', '.join(foreign)}; leave that out of its arguments")
-        return cls(**cast(Any, kwargs))
+        topology = cls(**cast(Any, kwargs))
+        ratio: Fraction = getattr(network, "widening", Fraction(1))
+        return replace(topology, features_per_stage=[round(n * ratio) for n in topology.features_per_stage])
 
     @property
     def dim(self) -> int:
@@ -112,17 +115,23 @@ class Topology:
         """Voxels of the image, per axis, to one of the deepest stage."""
         return self.stride_between(0, self.last)
 
-    def conv(self, in_channels: int, out_channels: int, kernel: Axes) -> Conv:
-        """Convolution of stride 1 that keeps the spatial size."""
-        padding = tuple(k // 2 for k in kernel)
-        conv = self.conv_op(in_channels, out_channels, kernel, padding=padding, bias=self.conv_bias)
+    def conv(
+        self, in_channels: int, out_channels: int, kernel: Axes, *, stride: Axes | int = 1, dilation: int = 1
+    ) -> Conv:
+        """Convolution that keeps the spatial size, or divides it by its stride."""
+        padding = tuple(dilation * (k // 2) for k in kernel)
+        conv = self.conv_op(in_channels, out_channels, kernel, stride, padding, dilation, bias=self.conv_bias)
         return cast(Conv, conv)
 
-    def max_pool(self, stage: int, *, source: int | None = None) -> nn.Module:
+    def activation(self) -> nn.Module:
+        """The activation, or nothing where there is none."""
+        return nn.Identity() if self.nonlin is None else self.nonlin(**(self.nonlin_kwargs or {}))
+
+    def max_pool(self, stage: int, *, source: int | None = None, return_indices: bool = False) -> nn.Module:
         """Max pooling into `stage`, from the stage above or from the shallower stage `source`."""
         pool = get_matching_pool_op(self.conv_op, pool_type="max")
         stride = self.stride_between(stage - 1 if source is None else source, stage)
-        return pool(stride, stride)
+        return pool(stride, stride, return_indices=return_indices)
 
     def transposed_conv(self, in_channels: int, out_channels: int, stage: int) -> nn.Module:
         """Transposed convolution out of `stage` to the one above, its kernel the stride: no two outputs overlap."""

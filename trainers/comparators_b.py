@@ -1,0 +1,92 @@
+"""Networks that the papers compare theirs with, in nnU-Net's recipe; those of UNet#'s Table 1 have its loss."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from typing_extensions import override
+
+from nnunet_archs.networks.dla import DLA
+from nnunet_archs.networks.enet import FEATURES, ENet
+from nnunet_archs.networks.fcn import FCN
+from nnunet_archs.networks.parts.contract import Supervision
+from nnunet_archs.networks.r2unet import R2UNet
+from nnunet_archs.networks.wide import WideUNet, WUNet, WVNet
+
+from .improved_skip import ArchitectureTrainer
+from .options import Option
+from .unet_sharp import HybridTrainer
+
+
+class WideUNetTrainer(ArchitectureTrainer):
+    """U-Net with transposed convolutions, of 35 / 32 of the plan's features."""
+
+    network_class = WideUNet
+
+
+class WUNetTrainer(HybridTrainer):
+    """U-Net of 35 / 32 of the plan's features, without deep supervision."""
+
+    network_class = WUNet
+
+
+class WVNetTrainer(HybridTrainer):
+    """V-Net's encoder with U-Net's decoder, of 18 / 16 of the plan's features, without deep supervision."""
+
+    network_class = WVNet
+
+
+class FCNTrainer(ArchitectureTrainer):
+    """FCN-8s, supervised at the sums of three, two and one of its scores, at stages 0, 1 and 2."""
+
+    network_class = FCN
+    options = (
+        Option(
+            spelling="fc<N>",
+            meaning="fully connected layers of N features, in place of 4096 in 2D and 512 in 3D",
+            group="fully connected layers",
+            attribute="fc",
+        ),
+        Option(
+            spelling="released",
+            meaning="the FCN of CAggNet's authors: one score, upsampled by one transposed convolution",
+            group="network",
+            attribute="released",
+            value=True,
+        ),
+    )
+    # where the name does not say so, a plan may
+    fc: ClassVar[int | None] = None
+    released: ClassVar[bool] = False
+
+    @classmethod
+    @override
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        named = {"fc": cls.fc, "released": cls.released}
+        return super().architecture_options(configuration) | {name: value for name, value in named.items() if value}
+
+
+class DLATrainer(ArchitectureTrainer):
+    """Deep layer aggregation, supervised at X[i, L-i], i < L."""
+
+    network_class = DLA
+
+
+class ENetTrainer(ArchitectureTrainer):
+    """ENet, with its own features where no plan that names it has others; the output alone is supervised."""
+
+    network_class = ENet
+    supervision: ClassVar[Supervision | None] = "none"
+
+    @classmethod
+    @override
+    def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        n_stages = len(cls.stage_strides(configuration))
+        return {"features_per_stage": [*FEATURES, *[FEATURES[-1]] * n_stages][:n_stages]}
+
+
+class R2UNetTrainer(ArchitectureTrainer):
+    """R2U-Net, supervised at X[i, L-i], i < L."""
+
+    network_class = R2UNet

@@ -24,7 +24,8 @@ def _rows(trainer: type[PaperTrainer]) -> list[dict[str, Any]]:
     name, network = trainer.__name__, trainer.network_class
     entry = declaration(name)
     source = package_of(entry) if entry else trainer.__module__
-    rows = [_row(name, source, published) for published in PUBLISHED if published.network is network]
+    chosen = [option.value for option in trainer.options if option.attribute == "network_class"]
+    rows = [_row(name, source, published) for published in PUBLISHED if published.network in (network, *chosen)]
     empty = dict.fromkeys(_row(name, source, PUBLISHED[0]))
     return rows or [{**empty, "trainer": name, "package": source, "network": network.__name__}]
 

@@ -17,6 +17,7 @@ from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
+from nnunet_archs.networks.released_attention_unet import ReleasedAttentionUNet
 from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
     CanonicalVNet3Plus,
@@ -126,9 +127,9 @@ def _table1_3d(name: str, network: type[SegmentationNetwork], printed: str, **ro
 
 def _focus(name: str, printed: str, source: str, features: tuple[int, ...], **row: Any) -> Published:
     """A row of FocusNet++'s tables, which print 10^8 where 10^6 is meant."""
+    row = {"network": FocusNetPlusPlus, **row}
     return Published(
         name=name,
-        network=FocusNetPlusPlus,
         printed=printed,
         features=features,
         paper=FOCUSNET,
@@ -272,8 +273,7 @@ PUBLISHED = (
         source="Table 2",
         printed="9.04M",
         features=_2D,
-        note="upsampled linearly and normalised; the authors' `Nest_Net`, of transposed convolutions and without "
-        "normalisation, has 9,042,177",
+        note="upsampled linearly and normalised; the authors' transposed convolutions are the row of `_transposed`",
     ),
     _table3(
         "Crosslink-Net",
@@ -314,4 +314,33 @@ PUBLISHED = (
     _table2("U-Net", ClassicalUNet, "7,759,521", normalised=False),
     _table2("Ours1", ImprovedSkipConcatUNet, "8,289,697"),
     _table2("Ours2", ImprovedSkipUNet, "7,765,409"),
+    _focus(
+        "UNet++ (transposed)",
+        "9.04M",
+        "Table 2",
+        _2D,
+        network=UNetPlusPlus,
+        normalised=False,
+        options={"upsampling": "transposed"},
+        words="_transposed",
+    ),
+    _focus(
+        "Attention U-Net",
+        "8.91M",
+        "Table 2",
+        _2D,
+        network=ReleasedAttentionUNet,
+        with_statistics=True,
+        words="_released",
+    ),
+    _focus(
+        "Attention U-Net (half the width)",
+        "2.32M",
+        "Table 3",
+        _3D,
+        network=ReleasedAttentionUNet,
+        with_statistics=True,
+        words="_released",
+        note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
+    ),
 )

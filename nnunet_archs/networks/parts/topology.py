@@ -124,10 +124,22 @@ class Topology:
         stride = self.stride_between(stage - 1 if source is None else source, stage)
         return pool(stride, stride)
 
-    def transposed_conv(self, in_channels: int, out_channels: int, stage: int) -> nn.Module:
-        """Transposed convolution out of `stage` to the one above, its kernel the stride: no two outputs overlap."""
-        transposed = get_matching_convtransp(self.conv_op)
-        return transposed(in_channels, out_channels, self.strides[stage], self.strides[stage], bias=self.conv_bias)
+    def transposed_conv(
+        self, in_channels: int, out_channels: int, stage: int, *, target: int | None = None, kernel: Axes | None = None
+    ) -> nn.Module:
+        """Transposed convolution out of `stage` to the one above, or to the shallower stage `target`.
+
+        Its kernel is the stride, so that no two outputs overlap, where no other is given.
+        """
+        stride = self.stride_between(stage - 1 if target is None else target, stage)
+        kernel = stride if kernel is None else kernel
+        # as much as makes the grid finer by exactly the stride
+        padding = tuple(max(0, (k - s + 1) // 2) for k, s in zip(kernel, stride, strict=True))
+        rest = tuple(s - k + 2 * p for k, s, p in zip(kernel, stride, padding, strict=True))
+        transposed: type[nn.Module] = get_matching_convtransp(self.conv_op)
+        return transposed(
+            in_channels, out_channels, kernel, stride, padding=padding, output_padding=rest, bias=self.conv_bias
+        )
 
     def stride_between(self, shallow: int, deep: int) -> Axes:
         """Voxels of stage `shallow`, per axis, to one of stage `deep`."""

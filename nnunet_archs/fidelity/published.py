@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from nnunet_archs.networks.bcdu_net import BCDUNet
 from nnunet_archs.networks.caggnet import CAggNet
 from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
@@ -340,6 +341,35 @@ PUBLISHED = (
         _3D,
         network=ReleasedAttentionUNet,
         with_statistics=True,
+        words="_released",
+        note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
+    ),
+    _focus(
+        "BCDU-Net",
+        "20.66M",
+        "Table 2",
+        _WIDE[:4],
+        network=BCDUNet,
+        note="normalised after every convolution; the authors' code is the row of `_released`",
+    ),
+    _focus(
+        "BCDU-Net (released)",
+        "20.66M",
+        "Table 2",
+        _WIDE[:4],
+        network=BCDUNet,
+        with_statistics=True,
+        options={"released": True},
+        words="_released",
+    ),
+    _focus(
+        "BCDU-Net (half the width)",
+        "5.22M",
+        "Table 3",
+        _2D[:4],
+        network=BCDUNet,
+        with_statistics=True,
+        options={"released": True},
         words="_released",
         note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
     ),

@@ -47,6 +47,9 @@ BUILT = {
     ("FocusNet++", "UNet++ (transposed)"): 9_042_177,
     ("FocusNet++", "Attention U-Net"): 8_906_244,
     ("FocusNet++", "Attention U-Net (half the width)"): 2_232_324,
+    ("FocusNet++", "BCDU-Net"): 20_668_609,
+    ("FocusNet++", "BCDU-Net (released)"): 20_660_869,
+    ("FocusNet++", "BCDU-Net (half the width)"): 5_167_941,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

@@ -8,6 +8,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from typing_extensions import override
 
 from nnunet_archs.networks.bcdu_net import BCDUNet
+from nnunet_archs.networks.focusnet_2019 import FocusNet
 
 from .improved_skip import ArchitectureTrainer
 from .options import Option
@@ -32,3 +33,9 @@ class BCDUNetTrainer(ArchitectureTrainer):
     @override
     def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         return super().architecture_options(configuration) | ({"released": True} if cls.released else {})
+
+
+class FocusNetTrainer(ArchitectureTrainer):
+    """FocusNet, supervised at F and at the decoder's lower stages."""
+
+    network_class = FocusNet

@@ -15,6 +15,7 @@ from nnunet_archs.networks.bcdu_net import BCDUNet
 from nnunet_archs.networks.caggnet import CAggNet
 from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
+from nnunet_archs.networks.focusnet_2019 import FocusNet
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
@@ -371,6 +372,16 @@ PUBLISHED = (
         with_statistics=True,
         options={"released": True},
         words="_released",
+        note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
+    ),
+    _focus("FocusNet", "19.07M", "Table 2", _2D, network=FocusNet, with_statistics=True),
+    _focus(
+        "FocusNet (half the width)",
+        "5.03M",
+        "Table 3",
+        _3D,
+        network=FocusNet,
+        with_statistics=True,
         note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
     ),
 )

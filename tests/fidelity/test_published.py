@@ -50,6 +50,8 @@ BUILT = {
     ("FocusNet++", "BCDU-Net"): 20_668_609,
     ("FocusNet++", "BCDU-Net (released)"): 20_660_869,
     ("FocusNet++", "BCDU-Net (half the width)"): 5_167_941,
+    ("FocusNet++", "FocusNet"): 19_073_573,
+    ("FocusNet++", "FocusNet (half the width)"): 4_779_025,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

@@ -8,7 +8,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from typing_extensions import override
 
 from nnunet_archs.networks.bcdu_net import BCDUNet
+from nnunet_archs.networks.dense_unet import DenseUNet
 from nnunet_archs.networks.focusnet_2019 import FocusNet
+from nnunet_archs.networks.ra_unet import RAUNet
 
 from .improved_skip import ArchitectureTrainer
 from .options import Option
@@ -39,3 +41,15 @@ class FocusNetTrainer(ArchitectureTrainer):
     """FocusNet, supervised at F and at the decoder's lower stages."""
 
     network_class = FocusNet
+
+
+class RAUNetTrainer(ArchitectureTrainer):
+    """RA-UNet, supervised at X[i, L-i], i < L."""
+
+    network_class = RAUNet
+
+
+class DenseUNetTrainer(ArchitectureTrainer):
+    """DARTS' DenseUNet of 256 channels, supervised at X[i, L-i], i < L."""
+
+    network_class = DenseUNet

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from nnunet_archs.networks.bcdu_net import BCDUNet
 from nnunet_archs.networks.caggnet import CAggNet
 from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
+from nnunet_archs.networks.dense_unet import DenseUNet
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.focusnet_2019 import FocusNet
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
+from nnunet_archs.networks.ra_unet import RAUNet
 from nnunet_archs.networks.released_attention_unet import ReleasedAttentionUNet
 from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
@@ -142,17 +144,8 @@ def _focus(name: str, printed: str, source: str, features: tuple[int, ...], **ro
 
 def _table3(name: str, network: type[SegmentationNetwork], printed: str, **row: Any) -> Published:
     """A row of Crosslink-Net's Table III, which prints storage."""
-    row = {"source": "Table III", **row}
-    return Published(
-        name=name,
-        network=network,
-        printed=printed,
-        features=_CROSSLINK,
-        input_channels=1,
-        conv_bias=False,
-        paper=CROSSLINK,
-        **row,
-    )
+    row = {"source": "Table III", "features": _CROSSLINK, "conv_bias": False, **row}
+    return Published(name=name, network=network, printed=printed, input_channels=1, paper=CROSSLINK, **row)
 
 
 def _table2(name: str, network: type[SegmentationNetwork], printed: str, **row: Any) -> Published:
@@ -383,5 +376,40 @@ PUBLISHED = (
         network=FocusNet,
         with_statistics=True,
         note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
+    ),
+    _table1_3d(
+        "RA-UNet",
+        RAUNet,
+        "",
+        source="Table 3",
+        features=(32, 32, 64, 128, 256, 512),
+        note="no size is printed; at the widths of its authors' network of the liver",
+    ),
+    _table1_3d(
+        "RA-UNet (brain)",
+        RAUNet,
+        "",
+        source="Table 3",
+        features=(32, 64, 128, 256, 512, 512),
+        input_channels=4,
+        note="no size is printed; at the widths of its authors' network of brain tumours",
+    ),
+    _table1(
+        "RA-UNet (2D)",
+        RAUNet,
+        "",
+        source="Table 3",
+        features=(16, 16, 32, 64, 128, 256),
+        input_channels=1,
+        note="no size is printed; at the widths of its authors' network of slices, which finds the liver",
+    ),
+    _table3(
+        "DenseUNet",
+        DenseUNet,
+        "",
+        source="Table IV",
+        conv_bias=True,
+        features=(256,) * 5,
+        note="no size is printed; of one width, and 30,207,857 with the 113 classes of its authors' network",
     ),
 )

@@ -52,6 +52,10 @@ BUILT = {
     ("FocusNet++", "BCDU-Net (half the width)"): 5_167_941,
     ("FocusNet++", "FocusNet"): 19_073_573,
     ("FocusNet++", "FocusNet (half the width)"): 4_779_025,
+    ("UNet#", "RA-UNet"): 4_420_849,
+    ("UNet#", "RA-UNet (brain)"): 12_778_945,
+    ("UNet#", "RA-UNet (2D)"): 737_897,
+    ("Crosslink-Net", "DenseUNet"): 30_179_073,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

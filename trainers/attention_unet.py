@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from nnunet_archs.networks import AttentionUNet
+from nnunet_archs.networks.released_attention_unet import ReleasedAttentionUNet
 
 from .improved_skip import ArchitectureTrainer
+from .options import Option
 
 
 class AttentionUNetTrainer(ArchitectureTrainer):
     """Attention U-Net, supervised at X[i, L-i], i < L."""
 
     network_class = AttentionUNet
+    options = (
+        Option(
+            spelling="released",
+            meaning="the Attention U-Net of FocusNet++'s authors' code, without convolutions in the decoder",
+            group="network",
+            attribute="network_class",
+            value=ReleasedAttentionUNet,
+        ),
+    )

@@ -176,6 +176,23 @@ class UNetPlusPlusTrainer(PrunableTrainer):
     """UNet++, supervised at X[0, 1..L]."""
 
     network_class = UNetPlusPlus
+    options = (
+        *PrunableTrainer.options,
+        Option(
+            spelling="transposed",
+            meaning="nodes brought up by transposed convolutions, as FocusNet++ counts UNet++",
+            group="upsampling",
+            attribute="upsampling",
+            value="transposed",
+        ),
+    )
+    upsampling: ClassVar[str | None] = None  # where the name does not say so, a plan may
+
+    @classmethod
+    @override
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        options = super().architecture_options(configuration)
+        return options if cls.upsampling is None else {**options, "upsampling": cls.upsampling}
 
 
 class UNetSharpTrainer(GuidedTrainer):

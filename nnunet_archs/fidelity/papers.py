@@ -313,7 +313,8 @@ FOCUSNET = Paper(
             point="U-Nets of Table 2",
             stated="Their sizes are printed: U-Net 7.94, UNet++ 9.04, Attention U-Net 8.91. Widths are not given.",
             built="`ClassicalUNet` and `UNetPlusPlus` stand for the first two, at 32 to 512, and `AttentionUNet` is "
-            "that of its own paper. The code's UNet++ and Attention U-Net are not built.",
+            "that of its own paper. The code's are `UNetPlusPlusTrainer_transposed` and "
+            "`AttentionUNetTrainer_released`.",
             released="All are at 32 to 512. `Nest_Net` is UNet++ with transposed convolutions and without "
             "normalisation: its 9,042,177 parameters are the printed 9.04. `attn_unet` has 8,906,244 with the "
             "statistics of its BatchNorm: the printed 8.91. `unet` has 7,760,645, which is not the printed 7.94.",

@@ -11,17 +11,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from nnunet_archs.networks.bcdu_net import BCDUNet
 from nnunet_archs.networks.caggnet import CAggNet
 from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
+from nnunet_archs.networks.dense_unet import DenseUNet
 from nnunet_archs.networks.dla import DLA
 from nnunet_archs.networks.enet import FEATURES as _ENET
 from nnunet_archs.networks.enet import ENet
 from nnunet_archs.networks.fcn import FCN
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
+from nnunet_archs.networks.focusnet_2019 import FocusNet
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
 from nnunet_archs.networks.r2unet import R2UNet
+from nnunet_archs.networks.ra_unet import RAUNet
+from nnunet_archs.networks.released_attention_unet import ReleasedAttentionUNet
 from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
     CanonicalVNet3Plus,
@@ -133,9 +138,9 @@ def _table1_3d(name: str, network: type[SegmentationNetwork], printed: str, **ro
 
 def _focus(name: str, printed: str, source: str, features: tuple[int, ...], **row: Any) -> Published:
     """A row of FocusNet++'s tables, which print 10^8 where 10^6 is meant."""
+    row = {"network": FocusNetPlusPlus, **row}
     return Published(
         name=name,
-        network=FocusNetPlusPlus,
         printed=printed,
         features=features,
         paper=FOCUSNET,
@@ -146,17 +151,8 @@ def _focus(name: str, printed: str, source: str, features: tuple[int, ...], **ro
 
 def _table3(name: str, network: type[SegmentationNetwork], printed: str, **row: Any) -> Published:
     """A row of Crosslink-Net's Table III, which prints storage."""
-    row = {"source": "Table III", **row}
-    return Published(
-        name=name,
-        network=network,
-        printed=printed,
-        features=_CROSSLINK,
-        input_channels=1,
-        conv_bias=False,
-        paper=CROSSLINK,
-        **row,
-    )
+    row = {"source": "Table III", "features": _CROSSLINK, "conv_bias": False, **row}
+    return Published(name=name, network=network, printed=printed, input_channels=1, paper=CROSSLINK, **row)
 
 
 def _table2(name: str, network: type[SegmentationNetwork], printed: str, **row: Any) -> Published:
@@ -279,8 +275,7 @@ PUBLISHED = (
         source="Table 2",
         printed="9.04M",
         features=_2D,
-        note="upsampled linearly and normalised; the authors' `Nest_Net`, of transposed convolutions and without "
-        "normalisation, has 9,042,177",
+        note="upsampled linearly and normalised; the authors' transposed convolutions are the row of `_transposed`",
     ),
     _table3(
         "Crosslink-Net",
@@ -391,5 +386,108 @@ PUBLISHED = (
         printed="",
         features=_WIDE,
         note="at the widths of the implementation that most use",
+    ),
+    _focus(
+        "UNet++ (transposed)",
+        "9.04M",
+        "Table 2",
+        _2D,
+        network=UNetPlusPlus,
+        normalised=False,
+        options={"upsampling": "transposed"},
+        words="_transposed",
+    ),
+    _focus(
+        "Attention U-Net",
+        "8.91M",
+        "Table 2",
+        _2D,
+        network=ReleasedAttentionUNet,
+        with_statistics=True,
+        words="_released",
+    ),
+    _focus(
+        "Attention U-Net (half the width)",
+        "2.32M",
+        "Table 3",
+        _3D,
+        network=ReleasedAttentionUNet,
+        with_statistics=True,
+        words="_released",
+        note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
+    ),
+    _focus(
+        "BCDU-Net",
+        "20.66M",
+        "Table 2",
+        _WIDE[:4],
+        network=BCDUNet,
+        note="normalised after every convolution; the authors' code is the row of `_released`",
+    ),
+    _focus(
+        "BCDU-Net (released)",
+        "20.66M",
+        "Table 2",
+        _WIDE[:4],
+        network=BCDUNet,
+        with_statistics=True,
+        options={"released": True},
+        words="_released",
+    ),
+    _focus(
+        "BCDU-Net (half the width)",
+        "5.22M",
+        "Table 3",
+        _2D[:4],
+        network=BCDUNet,
+        with_statistics=True,
+        options={"released": True},
+        words="_released",
+        note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
+    ),
+    _focus("FocusNet", "19.07M", "Table 2", _2D, network=FocusNet, with_statistics=True),
+    _focus(
+        "FocusNet (half the width)",
+        "5.03M",
+        "Table 3",
+        _3D,
+        network=FocusNet,
+        with_statistics=True,
+        note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
+    ),
+    _table1_3d(
+        "RA-UNet",
+        RAUNet,
+        "",
+        source="Table 3",
+        features=(32, 32, 64, 128, 256, 512),
+        note="no size is printed; at the widths of its authors' network of the liver",
+    ),
+    _table1_3d(
+        "RA-UNet (brain)",
+        RAUNet,
+        "",
+        source="Table 3",
+        features=(32, 64, 128, 256, 512, 512),
+        input_channels=4,
+        note="no size is printed; at the widths of its authors' network of brain tumours",
+    ),
+    _table1(
+        "RA-UNet (2D)",
+        RAUNet,
+        "",
+        source="Table 3",
+        features=(16, 16, 32, 64, 128, 256),
+        input_channels=1,
+        note="no size is printed; at the widths of its authors' network of slices, which finds the liver",
+    ),
+    _table3(
+        "DenseUNet",
+        DenseUNet,
+        "",
+        source="Table IV",
+        conv_bias=True,
+        features=(256,) * 5,
+        note="no size is printed; of one width, and 30,207,857 with the 113 classes of its authors' network",
     ),
 )

@@ -41,7 +41,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from .parts.blocks import ConvNormAct, SqueezeExcite
+from .parts.blocks import ConvNormAct, NormActConv, SqueezeExcite
 from .parts.contract import SegmentationNetwork, Supervision, check_choice
 from .parts.encoders import widened
 from .parts.fusion import Fusion, FusionConv
@@ -216,14 +216,14 @@ class GroupPair(nn.Module):
     def __init__(self, channels: int, topology: Topology, kernel: Axes, *, block: Block) -> None:
         super().__init__()
         self.attention = nn.Sequential(
-            NormActConv(channels, kernel, topology),
-            NormActConv(channels, kernel, topology),
+            preactivated(channels, kernel, topology),
+            preactivated(channels, kernel, topology),
             pointwise(topology, channels, channels),
             nn.Sigmoid(),
         )
         self.residual = nn.Sequential(
-            NormActConv(channels, kernel, topology),
-            NormActConv(channels, kernel, topology),
+            preactivated(channels, kernel, topology),
+            preactivated(channels, kernel, topology),
         )
         self.skip = nn.Identity() if block == "text" else activated_block(topology, channels, channels)
         self.widen = activated_block(topology, channels, 2 * channels)
@@ -231,18 +231,6 @@ class GroupPair(nn.Module):
     def forward(self, attending: Tensor, attended: Tensor) -> Tensor:
         """Two groups `(B, C / 4, *spatial)` to `(B, C / 2, *spatial)`."""
         return self.widen(self.attention(attending) * (self.skip(attended) + self.residual(attended)))
-
-
-class NormActConv(nn.Sequential):
-    """Normalisation, activation and convolution, in this order (section 2.1)."""
-
-    def __init__(self, channels: int, kernel: Axes, topology: Topology) -> None:
-        super().__init__()
-        if topology.norm_op is not None:
-            self.add_module("norm", topology.norm_op(channels, **(topology.norm_op_kwargs or {})))
-        # in place on the norm's result alone: without a norm it would change the input, which others read too
-        self.add_module("nonlin", nn.LeakyReLU(SLOPE, inplace=topology.norm_op is not None))
-        self.add_module("conv", topology.conv(channels, channels, kernel))
 
 
 class ScaleFusion(nn.Module):
@@ -271,6 +259,13 @@ def check_groups(name: str, widths: Sequence[int]) -> None:
     """
     if any(width < GROUPS or width % GROUPS for width in widths):
         raise ValueError(f"{name}={list(widths)}: FocusNet++ cuts features into {GROUPS} groups; give multiples of 4")
+
+
+def preactivated(channels: int, kernel: Axes, topology: Topology) -> NormActConv:
+    """Normalisation, activation and convolution, in this order (section 2.1)."""
+    # in place on the norm's result alone: without a norm it would change the input, which others read too
+    nonlin = nn.LeakyReLU(SLOPE, inplace=topology.norm_op is not None)
+    return NormActConv(channels, topology.conv(channels, channels, kernel), topology, nonlin=nonlin)
 
 
 def pointwise(topology: Topology, in_channels: int, out_channels: int) -> Conv:

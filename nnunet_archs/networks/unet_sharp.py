@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,9 @@ from .parts.fusion import Fusion, FusionConv
 from .parts.grid import Grid, Node, Wiring, node_name, unet, unet_3_plus, unet_plus_plus, unet_sharp, up_to_level
 from .parts.heads import Heads
 from .parts.topology import Axes, Topology, TopologyKwargs
+
+# what brings UNet++'s nodes up a stage: interpolation, or a transposed convolution for every node
+Upsampling = Literal["linear", "transposed"]
 
 
 class GridKwargs(TopologyKwargs, total=False):
@@ -146,14 +149,31 @@ class UNet(GridNetwork):
 
 
 class UNetPlusPlus(GridNetwork):
-    """UNet++ (Zhou et al. 2018, arXiv:1807.10165); supervised at X[0, j], all at full resolution."""
+    """UNet++ (Zhou et al. 2018, arXiv:1807.10165); supervised at X[0, j], all at full resolution.
+
+    `upsampling="transposed"` has a transposed convolution of its own, to the node's width, for what every node takes
+    from below: the `Nest_Net` that FocusNet++'s Table 2 counts.
+    """
 
     wirings: ClassVar = {"equation": unet_plus_plus}
+
+    def __init__(
+        self, input_channels: int, num_classes: int, *, upsampling: Upsampling = "linear", **kwargs: Unpack[GridKwargs]
+    ) -> None:
+        check_choice("upsampling", upsampling, get_args(Upsampling))
+        self.upsampling = upsampling  # the nodes, which the next line makes, depend on it
+        super().__init__(input_channels, num_classes, **kwargs)
 
     @classmethod
     def paper_branches(cls, last: int) -> list[Node]:
         """X[0, L], ..., X[0, 1]."""
         return [(0, j) for j in range(last, 0, -1)]
+
+    def make_node(self, node: Node, sources: Sequence[Node], *, fusion: Fusion) -> nn.Module:
+        """As in the other grids, or with what comes from below brought up first."""
+        if self.upsampling == "linear":
+            return super().make_node(node, sources, fusion=fusion)
+        return Raised(super().make_node(node, [node] * len(sources), fusion=fusion), node[0], self.topology)
 
 
 class UNetSharp(GridNetwork):
@@ -246,6 +266,21 @@ class Pooled(nn.Module):
     def forward(self, sources: Sequence[Tensor]) -> Tensor:
         """Sources `(B, C_k, *spatial_k)` to the node's features."""
         return self.node([pool(x) for pool, x in zip(self.pools, sources, strict=True)])
+
+
+class Raised(nn.Module):
+    """A node whose last source, of the stage below, comes through a transposed convolution to the node's width."""
+
+    def __init__(self, node: nn.Module, stage: int, topology: Topology) -> None:
+        super().__init__()
+        width, below = topology.features_per_stage[stage : stage + 2]
+        self.up = topology.transposed_conv(below, width, stage + 1)
+        self.node = node
+
+    def forward(self, sources: Sequence[Tensor]) -> Tensor:
+        """Sources `(B, C_k, *spatial_k)` to the node's features."""
+        *same, below = sources
+        return self.node([*same, self.up(below)])
 
 
 class Projections(nn.Module):

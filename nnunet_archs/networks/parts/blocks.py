@@ -33,6 +33,29 @@ class ConvNormAct(nn.Sequential):
         return y
 
 
+class NormActConv(nn.Sequential):
+    """Normalisation and activation as the topology has them, then a convolution (He et al. 2016, arXiv:1603.05027).
+
+    What follows the convolution of a `ConvNormAct` precedes this one, its dropout apart.
+    """
+
+    def __init__(self, channels: int, conv: nn.Module, topology: Topology, *, nonlin: nn.Module | None = None) -> None:
+        super().__init__()
+        kwargs = dict(topology.nonlin_kwargs or {})
+        if topology.norm_op is not None:
+            self.add_module("norm", topology.norm_op(channels, **(topology.norm_op_kwargs or {})))
+        else:
+            # in place it would change the input, which others read too
+            kwargs.pop("inplace", None)
+        if nonlin is not None:
+            self.add_module("nonlin", nonlin)
+        elif topology.nonlin is not None:
+            self.add_module("nonlin", topology.nonlin(**kwargs))
+        self.add_module("conv", conv)
+        if topology.dropout_op is not None:
+            self.add_module("dropout", topology.dropout_op(**(topology.dropout_op_kwargs or {})))
+
+
 class ConvStack(nn.Sequential):
     """f²: the given convolution and one more, or `n_convs` in all, each with normalisation and activation."""
 

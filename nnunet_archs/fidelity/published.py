@@ -17,6 +17,8 @@ from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
+from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
+from nnunet_archs.networks.residual_unet import ResidualUNet
 from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
     CanonicalVNet3Plus,
@@ -38,7 +40,7 @@ UNITS = {"": 1, "M": 1_000_000, "MiB": 2**20 / 4}
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A row of a paper's table; sizes are counted for one class, supervision heads apart.
+    """A row of a paper's table; sizes are counted for one class where `classes` says no other, supervision heads apart.
 
     `printed` is the size as the paper prints it, with its unit; `note` says why the built size does not round to it.
     `words` are the options of the trainer's name that build it.
@@ -52,6 +54,7 @@ class Published:
     features: tuple[int, ...]
     dim: int = 2
     input_channels: int = 3
+    classes: int = 1
     normalised: bool = True
     conv_bias: bool = True
     with_statistics: bool = False
@@ -78,7 +81,9 @@ class Published:
         """The network, on torch's default device, without deep supervision."""
         options = {"supervision": "none", **self.options, **self.topology()}
         network: Any = self.network
-        return cast(SegmentationNetwork, network(input_channels=self.input_channels, num_classes=1, **options))
+        return cast(
+            SegmentationNetwork, network(input_channels=self.input_channels, num_classes=self.classes, **options)
+        )
 
     @cache  # noqa: B019 (rows live as long as the module)
     def built_parameters(self) -> int:
@@ -110,6 +115,7 @@ _WIDE = (64, 128, 256, 512, 1024)
 _2D = (32, 64, 128, 256, 512)
 _3D = (16, 32, 64, 128, 256)
 _FOCUS_RELEASED = (48, 96, 156, 256, 512)
+_KITS = (30, 60, 120, 240, 320, 320)
 _CROSSLINK = (32, 64, 128, 256, 512, 512)
 
 
@@ -314,4 +320,27 @@ PUBLISHED = (
     _table2("U-Net", ClassicalUNet, "7,759,521", normalised=False),
     _table2("Ours1", ImprovedSkipConcatUNet, "8,289,697"),
     _table2("Ours2", ImprovedSkipUNet, "7,765,409"),
+    Published(
+        name="U-Net",
+        network=ResidualUNet,
+        paper=CROSSLINK,
+        source="Table III",
+        printed="135 MiB",
+        features=_WIDE,
+        input_channels=1,
+        conv_bias=False,
+        note="135.7, which the table cuts; one reading of several that have the size",
+    ),
+    Published(
+        name="PR3D-Unet",
+        network=PreActivationUNet,
+        paper=CROSSLINK,
+        source="Table VII",
+        printed="",
+        features=_KITS,
+        dim=3,
+        input_channels=1,
+        classes=3,
+        note="the paper prints no size; at the features of the authors' code, for background, kidney and tumour",
+    ),
 )

@@ -44,6 +44,8 @@ BUILT = {
     ("Improved-skip U-Net", "U-Net"): 7_759_521,
     ("Improved-skip U-Net", "Ours1"): 8_289_697,
     ("Improved-skip U-Net", "Ours2"): 7_765_409,
+    ("Crosslink-Net", "U-Net"): 35_572_417,
+    ("Crosslink-Net", "PR3D-Unet"): 45_441_173,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

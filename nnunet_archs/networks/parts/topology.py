@@ -112,10 +112,10 @@ class Topology:
         """Voxels of the image, per axis, to one of the deepest stage."""
         return self.stride_between(0, self.last)
 
-    def conv(self, in_channels: int, out_channels: int, kernel: Axes) -> Conv:
-        """Convolution of stride 1 that keeps the spatial size."""
+    def conv(self, in_channels: int, out_channels: int, kernel: Axes, *, stride: Axes | int = 1) -> Conv:
+        """Convolution that keeps the spatial size, or divides it by its stride."""
         padding = tuple(k // 2 for k in kernel)
-        conv = self.conv_op(in_channels, out_channels, kernel, padding=padding, bias=self.conv_bias)
+        conv = self.conv_op(in_channels, out_channels, kernel, stride, padding=padding, bias=self.conv_bias)
         return cast(Conv, conv)
 
     def max_pool(self, stage: int, *, source: int | None = None) -> nn.Module:

@@ -1,0 +1,20 @@
+"""Networks that the papers compare theirs with, in nnU-Net's recipe."""
+
+from __future__ import annotations
+
+from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
+from nnunet_archs.networks.residual_unet import ResidualUNet
+
+from .improved_skip import ArchitectureTrainer
+
+
+class ResidualUNetTrainer(ArchitectureTrainer):
+    """The U-Net of residual blocks that Crosslink-Net is compared with, supervised at X[i, L-i], i < L."""
+
+    network_class = ResidualUNet
+
+
+class PreActivationUNetTrainer(ArchitectureTrainer):
+    """The pre-activation residual U-Net of Isensee and Maier-Hein, supervised at X[i, L-i], i < L."""
+
+    network_class = PreActivationUNet

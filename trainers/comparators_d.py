@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nnunet_archs.networks.dunet import DUNet
 from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
 from nnunet_archs.networks.residual_unet import ResidualUNet
 
@@ -18,3 +19,9 @@ class PreActivationUNetTrainer(ArchitectureTrainer):
     """The pre-activation residual U-Net of Isensee and Maier-Hein, supervised at X[i, L-i], i < L."""
 
     network_class = PreActivationUNet
+
+
+class DUNetTrainer(ArchitectureTrainer):
+    """DUNet, the U-Net with deformable convolutions, 2D, supervised at X[i, L-i], i < L."""
+
+    network_class = DUNet

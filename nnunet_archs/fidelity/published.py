@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nnunet_archs.networks.caggnet import CAggNet
 from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
+from nnunet_archs.networks.dunet import DUNet
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
@@ -342,5 +343,15 @@ PUBLISHED = (
         input_channels=1,
         classes=3,
         note="the paper prints no size; at the features of the authors' code, for background, kidney and tumour",
+    ),
+    Published(
+        name="DUNet",
+        network=DUNet,
+        paper=UNET_SHARP,
+        source="Table 3",
+        printed="",
+        features=(16, 32, 64, 128, 128),
+        input_channels=1,
+        note="the paper prints no size; as DUNet's authors have it in PyTorch, while their Keras code has 26,728,449",
     ),
 )

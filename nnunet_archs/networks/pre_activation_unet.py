@@ -66,7 +66,7 @@ class PreActivationUNet(UNet):
         ValueError: for an option that does not exist, or a topology that cannot work.
     """
 
-    encoder_class: ClassVar[type[nn.Module]] = PreActivationEncoder
+    encoder_class: ClassVar = PreActivationEncoder
     citation: ClassVar = 'Isensee, Maier-Hein: "An attempt at beating the 3D U-Net", KiTS19, 2019'
     link: ClassVar = "https://arxiv.org/abs/1908.02182"
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from .parts.blocks import ConvNormAct, JoinedNode
+from .parts.encoders import ConvEncoder
 from .parts.fusion import Fusion, FusionConv
 from .parts.grid import Node
 from .parts.recompute import recomputed
@@ -37,25 +38,13 @@ from .parts.topology import Topology
 from .unet_sharp import UNet
 
 
-class ResidualEncoder(nn.Module):
-    """X[i, 0] = block(P(X[i-1, 0])), P max pooling by the stage's stride, up to the stage `last`."""
+class ResidualEncoder(ConvEncoder):
+    """X[i, 0] = block(P(X[i-1, 0])), P max pooling by the stage's stride."""
 
-    def __init__(self, input_channels: int, topology: Topology, *, last: int) -> None:
-        super().__init__()
-        widths = (input_channels, *topology.features_per_stage)
-        stages = range(last + 1)
-        self.pools = nn.ModuleList(topology.max_pool(i) if i > 0 else nn.Identity() for i in stages)
-        self.stages = nn.ModuleList(
-            ResidualBlock([widths[i]], i, topology, inner=max(1, widths[i + 1] // 2)) for i in stages
-        )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""
-        features: list[Tensor] = []
-        for pool, stage in zip(self.pools, self.stages, strict=True):
-            x = stage([pool(x)])
-            features.append(x)
-        return features
+    @override
+    def make_stage(self, in_channels: int, stage: int, topology: Topology) -> nn.Module:
+        inner = max(1, topology.features_per_stage[stage] // 2)
+        return ResidualBlock([in_channels], stage, topology, inner=inner)
 
 
 class ResidualUNet(UNet):
@@ -65,7 +54,7 @@ class ResidualUNet(UNet):
         ValueError: for an option that does not exist, or a topology that cannot work.
     """
 
-    encoder_class: ClassVar[type[nn.Module]] = ResidualEncoder
+    encoder_class: ClassVar = ResidualEncoder
     citation: ClassVar = (
         'Yu et al.: "Crosslink-Net: Double-branch Encoder Segmentation Network via Fusing Vertical and Horizontal '
         'Convolutions", IEEE Transactions on Image Processing, 2022'
@@ -96,9 +85,9 @@ class ResidualBlock(nn.Module):
         self.nonlin = linear if topology.nonlin is None else topology.nonlin(**(topology.nonlin_kwargs or {}))
         self.checkpoint = topology.checkpoint
 
-    def forward(self, sources: Sequence[Tensor]) -> Tensor:
-        """Features `(B, C_k, *spatial)` to `(B, width, *spatial)`."""
-        return recomputed(self.block, *sources, when=self.checkpoint)
+    def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+        """Features `(B, C, *spatial)`, or several whose channels make up C, to `(B, width, *spatial)`."""
+        return recomputed(self.block, *([x] if isinstance(x, Tensor) else x), when=self.checkpoint)
 
     def block(self, *sources: Tensor) -> Tensor:
         """The same, all of it kept for backward."""

@@ -46,6 +46,7 @@ BUILT = {
     ("Improved-skip U-Net", "Ours2"): 7_765_409,
     ("Crosslink-Net", "U-Net"): 35_572_417,
     ("Crosslink-Net", "PR3D-Unet"): 45_441_173,
+    ("UNet#", "DUNet"): 883_442,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

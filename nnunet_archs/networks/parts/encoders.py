@@ -22,16 +22,21 @@ class ConvEncoder(nn.Module):
         super().__init__()
         stages = range(1 + (topology.last if last is None else last))
         widths = (input_channels, *topology.features_per_stage)
-        kernels = topology.kernel_sizes
         self.pools = nn.ModuleList(topology.max_pool(i) if i > 0 else nn.Identity() for i in stages)
-        self.stages = nn.ModuleList(
-            ConvStack(topology.conv(widths[i], widths[i + 1], kernels[i]), widths[i + 1], kernels[i], topology)
-            for i in stages
-        )
+        self.stages = nn.ModuleList(self.make_stage(widths[i], i, topology) for i in stages)
+
+    def make_stage(self, in_channels: int, stage: int, topology: Topology) -> nn.Module:
+        """What follows the pooling into a stage: f²."""
+        width, kernel = topology.features_per_stage[stage], topology.kernel_sizes[stage]
+        return ConvStack(topology.conv(in_channels, width, kernel), width, kernel, topology)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""
-        return [second for _, second in self.both(x)]
+        features: list[Tensor] = []
+        for pool, stage in zip(self.pools, self.stages, strict=True):
+            x = stage(pool(x))
+            features.append(x)
+        return features
 
     def both(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Image `(B, C, *spatial)` to the results of both convolutions of every stage, highest resolution first."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Required, Unpack, override
 
-from .contract import SegmentationNetwork, Supervision, check_choice
+from .contract import SegmentationNetwork, Supervision, check_choice, check_dimensions
 from .topology import Axes, Topology, TopologyKwargs
 
 
@@ -46,7 +46,6 @@ class ForeignNetwork(SegmentationNetwork):
             or a package that is not installed.
     """
 
-    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     # the module's stages, each with its stride along every axis; None: it takes those of the topology
     strides: ClassVar[tuple[int, ...] | None] = None
     smallest: ClassVar[int] = 1  # voxels that a patch has along every axis, at least
@@ -121,9 +120,7 @@ class ForeignNetwork(SegmentationNetwork):
             ValueError: if it cannot.
         """
         name, dim = type(self).__name__, topology.dim
-        if dim not in self.dimensions:
-            known = " and ".join(f"{n}D" for n in self.dimensions)
-            raise ValueError(f"conv_op={topology.conv_op.__name__}: {name} is there in {known} alone; train it so")
+        check_dimensions(self, topology, self.dimensions)
         if len(patch) != dim:
             raise ValueError(f"patch_size={list(patch)} has {len(patch)} axes, {name} has {dim}; give one size an axis")
         if topology.checkpoint:

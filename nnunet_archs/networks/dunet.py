@@ -130,9 +130,9 @@ class DeformableConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: Axes, topology: Topology) -> None:
         super().__init__()
         height, width = kernel
-        self.padding = [height // 2, width // 2]
+        self.padding = (height // 2, width // 2)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, height, width))
-        self.offset = nn.Conv2d(in_channels, 2 * height * width, kernel, padding=self.padding)
+        self.offset = nn.Conv2d(in_channels, 2 * height * width, (height, width), padding=self.padding)
         self.initialize()
 
     def initialize(self) -> None:

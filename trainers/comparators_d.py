@@ -5,7 +5,9 @@ from __future__ import annotations
 from nnunet_archs.networks.dunet import DUNet
 from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
 from nnunet_archs.networks.residual_unet import ResidualUNet
+from nnunet_archs.networks.transunet import TransUNet
 
+from .foreign import ForeignTrainer
 from .improved_skip import ArchitectureTrainer
 
 
@@ -25,3 +27,9 @@ class DUNetTrainer(ArchitectureTrainer):
     """DUNet, the U-Net with deformable convolutions, 2D, supervised at X[i, L-i], i < L."""
 
     network_class = DUNet
+
+
+class TransUNetTrainer(ForeignTrainer):
+    """TransUNet, a U-Net on a ResNet and a transformer, 2D, supervised at every block of its decoder."""
+
+    network_class = TransUNet

@@ -20,6 +20,7 @@ from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
 from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
 from nnunet_archs.networks.residual_unet import ResidualUNet
+from nnunet_archs.networks.transunet import TransUNet
 from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
     CanonicalVNet3Plus,
@@ -353,5 +354,16 @@ PUBLISHED = (
         features=(16, 32, 64, 128, 128),
         input_channels=1,
         note="the paper prints no size; as DUNet's authors have it in PyTorch, while their Keras code has 26,728,449",
+    ),
+    Published(
+        name="TransUNet",
+        network=TransUNet,
+        paper=UNET_SHARP,
+        source="Table 3",
+        printed="",
+        features=_2D,
+        conv_bias=False,
+        options={"patch_size": (224, 224)},
+        note="the paper prints no size; R50-ViT-B/16 at 224 x 224, whose positions are 150,528 of these",
     ),
 )

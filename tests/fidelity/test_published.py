@@ -47,6 +47,7 @@ BUILT = {
     ("Crosslink-Net", "U-Net"): 35_572_417,
     ("Crosslink-Net", "PR3D-Unet"): 45_441_173,
     ("UNet#", "DUNet"): 883_442,
+    ("UNet#", "TransUNet"): 105_275_921,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

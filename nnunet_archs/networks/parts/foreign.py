@@ -26,6 +26,9 @@ from typing_extensions import Required, Unpack, override
 from .contract import SegmentationNetwork, Supervision, check_choice, check_dimensions
 from .topology import Axes, Topology, TopologyKwargs
 
+# features at stage 0 of nnU-Net's plans: there a network that grows with them has the size of its paper
+WIDTH = 32
+
 
 class ForeignKwargs(TopologyKwargs, total=False):
     """The keywords that every network from elsewhere takes."""

@@ -20,6 +20,7 @@ from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
 from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
 from nnunet_archs.networks.residual_unet import ResidualUNet
+from nnunet_archs.networks.spnet import SPNet
 from nnunet_archs.networks.transunet import TransUNet
 from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
@@ -117,6 +118,7 @@ _WIDE = (64, 128, 256, 512, 1024)
 _2D = (32, 64, 128, 256, 512)
 _3D = (16, 32, 64, 128, 256)
 _FOCUS_RELEASED = (48, 96, 156, 256, 512)
+_RESNET50 = (256, 512, 1024, 2048)  # decided by the network, whatever a plan says
 _KITS = (30, 60, 120, 240, 320, 320)
 _CROSSLINK = (32, 64, 128, 256, 512, 512)
 
@@ -365,5 +367,26 @@ PUBLISHED = (
         conv_bias=False,
         options={"patch_size": (224, 224)},
         note="the paper prints no size; R50-ViT-B/16 at 224 x 224, whose positions are 150,528 of these",
+    ),
+    Published(
+        name="SPNet",
+        network=SPNet,
+        paper=CROSSLINK,
+        source="Table IV",
+        printed="",
+        features=_RESNET50,
+        options={"patch_size": (320, 320)},
+        note="the paper prints neither size nor depth; on ResNet-50, without the auxiliary head of 2,360,065",
+    ),
+    Published(
+        name="SPNet (ResNet-101)",
+        network=SPNet,
+        paper=CROSSLINK,
+        source="Table IV",
+        printed="",
+        features=_RESNET50,
+        options={"patch_size": (320, 320), "depth": 101},
+        words="_resnet101",
+        note="on ResNet-101, without the auxiliary head of 2,360,065",
     ),
 )

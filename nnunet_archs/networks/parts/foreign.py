@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, ClassVar, get_args
 
@@ -161,6 +162,19 @@ class ForeignNetwork(SegmentationNetwork):
                 "the trainer's name, or give supervision='none'"
             )
         return topology.last if self.has_heads and supervision != "none" else 1
+
+
+def batch_normalised(topology: Topology) -> Topology:
+    """The topology with the layers of networks for photographs, whatever the plan says: BatchNorm and ReLU, no bias."""
+    return replace(
+        topology,
+        conv_bias=False,
+        norm_op=nn.BatchNorm2d if topology.dim == 2 else nn.BatchNorm3d,
+        norm_op_kwargs=None,
+        dropout_op=None,
+        nonlin=nn.ReLU,
+        nonlin_kwargs=None,
+    )
 
 
 def imported(module: str, *, install: str) -> Any:

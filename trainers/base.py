@@ -28,6 +28,8 @@ from nnunet_archs.nnunet.plans import check_data
 from .memory import LossSetting, describe_memory, expected_memory, supervision_scales
 from .options import Option
 
+Recipe = Literal["paper", "CE", "nnunet"]
+
 
 class PaperTrainer(nnUNetTrainer):
     """A paper's network, supervision and loss in nnU-Net's training recipe.
@@ -38,7 +40,7 @@ class PaperTrainer(nnUNetTrainer):
 
     network_class: ClassVar[type[nn.Module]]
     paper_loss: ClassVar[type[SegmentationLoss]] = CrossEntropyLoss
-    recipe: ClassVar[Literal["paper", "CE", "nnunet"]] = "paper"
+    recipe: ClassVar[Recipe] = "paper"
     supervision: ClassVar[Supervision | None] = None  # None: that of the recipe
     checkpoint: ClassVar[bool] = False  # where the name does not say so, a plan may
     options: ClassVar[tuple[Option, ...]] = ()

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from nnunet_archs.fidelity.papers import PAPERS
-from nnunet_archs.fidelity.systems import SYSTEMS
+from nnunet_archs.fidelity.published import PUBLISHED, Published
+from nnunet_archs.fidelity.systems import SYSTEMS, System
+from nnunet_archs.tables import aligned
 
 from .base import PaperTrainer
-from .registry import paper_trainers
+from .names import OPTIONS
+from .options import Option
+from .registry import declaration, package_of, paper_trainers, resolve_paper
 
 COLUMNS = (
     "trainer",
@@ -39,3 +43,71 @@ def listing() -> list[dict[str, Any]]:
 
 def _rows(trainer: type[PaperTrainer]) -> list[dict[str, Any]]:
     name, network = trainer.__name__, trainer.network_class
+    chosen = [option.value for option in trainer.options if option.attribute == "network_class"]
+    rows = [_published_row(name, published) for published in PUBLISHED if published.network in (network, *chosen)]
+    named = any(system.trainer == name for system in SYSTEMS)
+    return rows or ([] if named else [_row(name, network=network.__name__)])
+
+
+def _published_row(trainer: str, published: Published) -> dict[str, Any]:
+    return _row(
+        trainer + published.words,
+        network=published.network.__name__,
+        paper=published.paper.name,
+        source=published.source,
+        configuration=published.name,
+        dimensions=published.dim,
+        features=list(published.features),
+        built_parameters=published.built_parameters(),
+        built=published.built(),
+        printed=published.printed,
+        note=published.note,
+    )
+
+
+def _system_row(system: System) -> dict[str, Any]:
+    network = resolve_paper(system.trainer).network_class.__name__ if system.trainer else None
+    found = {"paper": system.paper.name, "source": system.source, "configuration": system.name, "note": system.note}
+    return _row(system.trainer, network=network, **found)
+
+
+def _row(trainer: str, **known: Any) -> dict[str, Any]:
+    """A row of the table, what is not known as None."""
+    entry = declaration(trainer) if trainer else None
+    source = package_of(entry) if entry else resolve_paper(trainer).__module__ if trainer else None
+    return {**dict.fromkeys(COLUMNS), "trainer": trainer or None, "package": source, **known}
+
+
+def text(rows: list[dict[str, Any]]) -> str:
+    """The rows as text, and the options of the trainers' names."""
+    header = ("trainer", "paper", "where", "configuration", "parameters", "built", "printed", "")
+    lines = aligned([header, *(_cells(row) for row in rows)])
+    options = aligned([(f"  _{option.spelling}", option.meaning, networks) for option, networks in _options().items()])
+    return "\n".join([*lines, "", "options, appended to a trainer's name in any order:", *options])
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    parameters, dimensions = row["built_parameters"], row["dimensions"]
+    named = row["configuration"] or row["network"]
+    return (
+        row["trainer"] or "none",
+        row["paper"] or row["package"],
+        row["source"] or "",
+        f"{named} ({dimensions}D)" if dimensions else named,
+        f"{parameters:,}" if parameters else "by the plan" if row["trainer"] else "",
+        row["built"] or "",
+        row["printed"] or "",
+        row["note"] or "",
+    )
+
+
+def _options() -> dict[Option, str]:
+    """Every option, and the networks whose trainers know it, where not all do."""
+    trainers = list(paper_trainers())
+    general = {option: "all but nnU-Net's own" if option.of_own_networks else "" for option in OPTIONS}
+    own = dict.fromkeys(option for trainer in trainers for option in trainer.options)
+    names = {
+        option: [trainer.__name__.removesuffix("Trainer") for trainer in trainers if option in trainer.options]
+        for option in own
+    }
+    return general | {option: ", ".join(known) for option, known in names.items()}

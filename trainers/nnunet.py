@@ -11,13 +11,13 @@ from torch import nn
 
 from nnunet_archs.networks.parts.contract import Supervision
 
-from .base import PaperTrainer
+from .base import PaperTrainer, Recipe
 
 
 class BaselineTrainer(PaperTrainer):
     """A network of dynamic_network_architectures, supervised at X[i, L-i] for i < L."""
 
-    recipe = "nnunet"
+    recipe: ClassVar[Recipe] = "nnunet"
     supervision: ClassVar[Supervision | None] = "nnunet"
 
     @classmethod

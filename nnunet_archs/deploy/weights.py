@@ -62,10 +62,22 @@ def write_onnx(network: nn.Module, example: Tensor) -> bytes:
     with quiet():
         program = trace(network, example).run_decompositions({torch.ops.aten.instance_norm.default: instance_norm})
         graph = torch.onnx.export(
-            program, (example,), dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+            program,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=needed_opset(program),
+            verbose=False,
         )
     assert graph is not None
     return graph.model_proto.SerializeToString()
+
+
+def needed_opset(program: torch.export.ExportedProgram) -> int | None:
+    """The first of ONNX' operator sets that has all operators of a graph, where that of older torch has not."""
+    deformable = any(str(node.target).startswith("torchvision.deform_conv2d") for node in program.graph.nodes)
+    return 19 if deformable else None
 
 
 def instance_norm(

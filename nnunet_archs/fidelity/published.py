@@ -16,6 +16,7 @@ from nnunet_archs.networks.caggnet import CAggNet
 from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
 from nnunet_archs.networks.dense_unet import DenseUNet
 from nnunet_archs.networks.dla import DLA
+from nnunet_archs.networks.dunet import DUNet
 from nnunet_archs.networks.enet import FEATURES as _ENET
 from nnunet_archs.networks.enet import ENet
 from nnunet_archs.networks.fcn import FCN
@@ -24,9 +25,13 @@ from nnunet_archs.networks.focusnet_2019 import FocusNet
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
+from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
 from nnunet_archs.networks.r2unet import R2UNet
 from nnunet_archs.networks.ra_unet import RAUNet
 from nnunet_archs.networks.released_attention_unet import ReleasedAttentionUNet
+from nnunet_archs.networks.residual_unet import ResidualUNet
+from nnunet_archs.networks.spnet import SPNet
+from nnunet_archs.networks.transunet import TransUNet
 from nnunet_archs.networks.unet_sharp import (
     CanonicalUNet3Plus,
     CanonicalVNet3Plus,
@@ -49,7 +54,7 @@ UNITS = {"": 1, "M": 1_000_000, "MiB": 2**20 / 4}
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A row of a paper's table; sizes are counted for one class, supervision heads apart.
+    """A row of a paper's table; sizes are counted for one class where `classes` says no other, supervision heads apart.
 
     `printed` is the size as the paper prints it, with its unit; `note` says why the built size does not round to it.
     `words` are the options of the trainer's name that build it.
@@ -63,6 +68,7 @@ class Published:
     features: tuple[int, ...]
     dim: int = 2
     input_channels: int = 3
+    classes: int = 1
     normalised: bool = True
     conv_bias: bool = True
     with_statistics: bool = False
@@ -89,7 +95,9 @@ class Published:
         """The network, on torch's default device, without deep supervision."""
         options = {"supervision": "none", **self.options, **self.topology()}
         network: Any = self.network
-        return cast(SegmentationNetwork, network(input_channels=self.input_channels, num_classes=1, **options))
+        return cast(
+            SegmentationNetwork, network(input_channels=self.input_channels, num_classes=self.classes, **options)
+        )
 
     @cache  # noqa: B019 (rows live as long as the module)
     def built_parameters(self) -> int:
@@ -122,6 +130,8 @@ _2D = (32, 64, 128, 256, 512)
 _3D = (16, 32, 64, 128, 256)
 _VGG = (64, 128, 256, 512, 512, 4096)  # the last as wide as its classifier
 _FOCUS_RELEASED = (48, 96, 156, 256, 512)
+_RESNET50 = (256, 512, 1024, 2048)  # decided by the network, whatever a plan says
+_KITS = (30, 60, 120, 240, 320, 320)
 _CROSSLINK = (32, 64, 128, 256, 512, 512)
 
 
@@ -489,5 +499,78 @@ PUBLISHED = (
         conv_bias=True,
         features=(256,) * 5,
         note="no size is printed; of one width, and 30,207,857 with the 113 classes of its authors' network",
+    ),
+    Published(
+        name="U-Net",
+        network=ResidualUNet,
+        paper=CROSSLINK,
+        source="Table III",
+        printed="135 MiB",
+        features=_WIDE,
+        input_channels=1,
+        conv_bias=False,
+        note="135.7, which the table cuts; one reading of several that have the size",
+    ),
+    Published(
+        name="PR3D-Unet",
+        network=PreActivationUNet,
+        paper=CROSSLINK,
+        source="Table VII",
+        printed="",
+        features=_KITS,
+        dim=3,
+        input_channels=1,
+        classes=3,
+        note="the paper prints no size; at the features of the authors' code, for background, kidney and tumour",
+    ),
+    Published(
+        name="DUNet",
+        network=DUNet,
+        paper=UNET_SHARP,
+        source="Table 3",
+        printed="",
+        features=(16, 32, 64, 128, 128),
+        input_channels=1,
+        note="the paper prints no size; as DUNet's authors have it in PyTorch, while their Keras code has 26,728,449",
+    ),
+    Published(
+        name="TransUNet",
+        network=TransUNet,
+        paper=UNET_SHARP,
+        source="Table 3",
+        printed="",
+        features=_2D,
+        conv_bias=False,
+        options={"patch_size": (224, 224)},
+        note="the paper prints no size; R50-ViT-B/16 at 224 x 224, whose positions are 150,528 of these",
+    ),
+    Published(
+        name="SPNet",
+        network=SPNet,
+        paper=CROSSLINK,
+        source="Table IV",
+        printed="",
+        features=_RESNET50,
+        options={"patch_size": (320, 320)},
+        note="the paper prints neither size nor depth; on ResNet-50, without the auxiliary head of 2,360,065",
+    ),
+    Published(
+        name="SPNet (ResNet-101)",
+        network=SPNet,
+        paper=CROSSLINK,
+        source="Table IV",
+        printed="",
+        features=_RESNET50,
+        options={"patch_size": (320, 320), "depth": 101},
+        words="_resnet101",
+        note="on ResNet-101, without the auxiliary head of 2,360,065",
+    ),
+    _focus(
+        "U-Net (half the width)",
+        "3.62M",
+        "Table 3",
+        _3D,
+        network=ClassicalUNet,
+        note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
     ),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .papers import CAGGNET, CROSSLINK, UNET_SHARP, Paper
+from .papers import CAGGNET, CROSSLINK, FOCUSNET, UNET_SHARP, Paper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ SYSTEMS = (
         ("CAggNet, focal loss, alpha 0.25, gamma 2", "CAggNetTrainer"),
         ("CAggNet, focal loss, alpha 0.5, gamma 2", "CAggNetTrainer_alpha50"),
     ),
+    *_systems(FOCUSNET, "Table 1", ("FCN", "FCNTrainer", "which FCN, the paper does not say: FCN-8s here")),
     *_systems(
         CROSSLINK,
         "Table II",
@@ -90,6 +91,7 @@ SYSTEMS = (
     *_systems(
         CROSSLINK,
         "Table VII",
+        ("MSS-Unet", "MSSUNetTrainer", "its size is decided by the plan, for it is nnU-Net's network"),
         (
             "FCN-PPM",
             "",

@@ -7,6 +7,7 @@ from .base import SegmentationLoss
 from .cross_entropy import CrossEntropyLoss
 from .crosslink import CrosslinkLoss
 from .dice import soft_dice
+from .exponential_log import ExponentialLogLoss
 from .focal import FocalLoss, focal
 from .hybrid import HybridLoss
 from .lovasz import lovasz_hinge
@@ -22,6 +23,7 @@ __all__ = [
     "CrossEntropyLoss",
     "CrosslinkLoss",
     "DeepSupervisionLoss",
+    "ExponentialLogLoss",
     "FocalLoss",
     "HybridLoss",
     "PresenceLoss",

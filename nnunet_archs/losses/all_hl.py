@@ -19,10 +19,10 @@ from __future__ import annotations
 import math
 
 import torch
-from nnunetv2.utilities.ddp_allgather import AllGatherGrad
 from torch import Tensor
 
 from .base import SegmentationLoss
+from .dice import soft_counts
 from .target import Comparison
 
 
@@ -38,14 +38,7 @@ class AdaptiveLogHybridLoss(SegmentationLoss):
 
         TP = |G and P|, FP = |P without G|, FN = |G without P|.
         """
-        p, truth = batch.foreground_probability, batch.foreground
-        outside = ~truth if batch.valid is None else ~truth & batch.valid
-        axes = tuple(range(2, p.ndim))
-        counts = torch.stack([(p * truth).sum(axes), (p * outside).sum(axes), ((1 - p) * truth).sum(axes)])
-        if self.batch_dice:
-            counts = counts.sum(1)
-            counts = AllGatherGrad.apply(counts).sum(0) if self.ddp else counts
-        hit, wrong, missed = counts
+        hit, wrong, missed = soft_counts(batch, batch_dice=self.batch_dice, ddp=self.ddp)
         errors = alpha * wrong + beta * missed
         # the same as 1 - (hit + 1) / (hit + errors + 1), without the difference of two numbers near 1
         return (errors / (hit + errors + 1)).mean()

@@ -21,10 +21,8 @@ from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
 from .parts.contract import check_choice
-from .parts.foreign import ForeignKwargs, ForeignNetwork, imported
+from .parts.foreign import WIDTH, ForeignKwargs, ForeignNetwork, imported
 from .parts.topology import Axes, Topology
-
-WIDTH = 32  # features at stage 0 of nnU-Net's plans
 
 Size = Literal["S", "B", "M", "L"]
 # MedNeXt's expansion ratios and blocks, stage by stage down to the bottleneck; the decoder has them in reverse

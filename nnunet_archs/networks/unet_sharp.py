@@ -98,7 +98,7 @@ class GridNetwork(SegmentationNetwork):
         self.encoder = self.encoder_class(input_channels, topology, last=last)
         self.grid = Grid(up_to_level(full, last), partial(self.make_node, fusion=fusion))
         self.heads = Heads(
-            {node_name(node): self.width(node) for node in branches},
+            {node_name(node): self.head_channels(node) for node in branches},
             num_classes,
             topology,
             kernels={node_name(node): self.head_kernel(node, supervision) for node in branches},
@@ -120,6 +120,10 @@ class GridNetwork(SegmentationNetwork):
     def width(self, node: Node) -> int:
         """Channels of a node."""
         return self.topology.features_per_stage[node[0]]
+
+    def head_channels(self, node: Node) -> int:
+        """Channels that the head of a node sees: the node's."""
+        return self.width(node)
 
     def head_kernel(self, node: Node, supervision: Supervision) -> Axes:
         """Kernel 1, as X[0, j] has in Figure 2; with the paper's supervision the deeper nodes have their stage's."""

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hand_made import ADAPTING, DATASET, PATCH, by_turns, make_trainer
+from hand_made import ADAPTING, DATASET, FLAT, PATCH, by_turns, make_trainer
 from models import ABSENT, NAME, RESAMPLING, complete_plans, save_model
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
@@ -56,7 +56,7 @@ NO_NEW_GRAPH = [
 ]
 
 
-@pytest.mark.parametrize(("name", "n_axes"), by_turns(name for name in ADAPTING if name not in NO_NEW_GRAPH))
+@pytest.mark.parametrize(("name", "n_axes"), by_turns(name for name in [*ADAPTING, *FLAT] if name not in NO_NEW_GRAPH))
 def test_every_network_to_onnx(name: str, n_axes: int) -> None:
     folder = save_model(name, n_axes)
     model = assert_equal_to_the_checkpoint(folder, "onnx")
@@ -68,7 +68,7 @@ def test_every_network_to_onnx(name: str, n_axes: int) -> None:
     np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "n_axes"), by_turns(ADAPTING))
+@pytest.mark.parametrize(("name", "n_axes"), by_turns([*ADAPTING, *FLAT]))
 def test_every_network_to_safetensors(name: str, n_axes: int) -> None:
     assert_equal_to_the_checkpoint(save_model(name, n_axes), "safetensors")
 

@@ -63,6 +63,12 @@ BUILT = {
     ("UNet#", "RA-UNet (brain)"): 12_778_945,
     ("UNet#", "RA-UNet (2D)"): 737_897,
     ("Crosslink-Net", "DenseUNet"): 30_179_073,
+    ("Crosslink-Net", "U-Net"): 35_572_417,
+    ("Crosslink-Net", "PR3D-Unet"): 45_441_173,
+    ("UNet#", "DUNet"): 883_442,
+    ("UNet#", "TransUNet"): 105_275_921,
+    ("Crosslink-Net", "SPNet"): 45_363_329,
+    ("Crosslink-Net", "SPNet (ResNet-101)"): 64_355_457,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

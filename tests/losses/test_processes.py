@@ -11,7 +11,7 @@ from examples import IGNORE, example
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from nnunet_archs.losses import AdaptiveLogHybridLoss, Comparison, HybridLoss, compare
+from nnunet_archs.losses import AdaptiveLogHybridLoss, Comparison, ExponentialLogLoss, HybridLoss, compare
 
 Overlap = Callable[[Comparison], Tensor]
 
@@ -19,6 +19,7 @@ Overlap = Callable[[Comparison], Tensor]
 def overlaps(*, ddp: bool) -> dict[str, Overlap]:
     return {
         "Dice": HybridLoss(ignore_label=IGNORE, batch_dice=True, ddp=ddp).dice,
+        "exponential logarithmic Dice": ExponentialLogLoss(ignore_label=IGNORE, batch_dice=True, ddp=ddp).dice,
         "Tversky": AdaptiveLogHybridLoss(ignore_label=IGNORE, batch_dice=True, ddp=ddp).tversky,
     }
 

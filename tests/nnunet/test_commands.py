@@ -256,7 +256,8 @@ def test_networks_from_elsewhere_are_planned_and_train_and_predict(
     index: int, trainer: type[ForeignTrainer], home: Home
 ) -> None:
     network, name = trainer.network_class, trainer.__name__
-    words, width = ("", ["--base-width", "4"]) if network.has_width else ("_resnet18", [])
+    small = any(option.match("resnet18") for option in trainer.options)
+    words, width = "_resnet18" if small else "", ["--base-width", "4"] if network.has_width else []
     possible = [configuration for configuration in FOLDS if int(configuration[0]) in network.dimensions]
     configuration = possible[index % len(possible)]
     plan_for(home, name + words, configuration, *width)

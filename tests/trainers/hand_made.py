@@ -26,13 +26,15 @@ LABELS: dict[str, dict[str, Any]] = {
 CHANNELS = {"two channels": 2, "three channels": 3}
 LABELS |= dict.fromkeys(CHANNELS, LABELS["labels"])
 PATCH = {2: [32, 24], 3: [8, 16, 16]}
-# the trainers that take any plan; the others' plans are made for them
-ADAPTING = sorted(trainer.__name__ for trainer in paper_trainers() if not issubclass(trainer, ForeignTrainer))
+# the trainers that take any plan, and those that take any in 2D; the others' plans are made for them
+OWN = {trainer.__name__: trainer for trainer in paper_trainers() if not issubclass(trainer, ForeignTrainer)}
+FLAT = sorted(name for name, trainer in OWN.items() if getattr(trainer.network_class, "dimensions", None) == (2,))
+ADAPTING = sorted(OWN.keys() - set(FLAT))
 
 
 def by_turns(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Each name with a number of axes, 2 and 3 by turns, for what does not depend on both together."""
-    return [(name, 2 + i % 2) for i, name in enumerate(names)]
+    """Each name with a number of axes, 2 and 3 by turns, for what does not depend on both together; FLAT with 2."""
+    return [(name, 2 if name in FLAT else 2 + i % 2) for i, name in enumerate(names)]
 
 
 def make_plans(n_axes: int, n_stages: int = 3) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hand_made import ADAPTING, by_turns, make_batch, make_dataset_json, make_plans, make_trainer
+from hand_made import ADAPTING, FLAT, by_turns, make_batch, make_dataset_json, make_plans, make_trainer
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -55,9 +55,10 @@ def test_a_real_step_takes_what_is_expected(name: str, target: str) -> None:
     assert max(expected.activations, expected.update) == pytest.approx(live.peak, rel=0.1)
 
 
-@pytest.mark.parametrize("name", ADAPTING)
+@pytest.mark.parametrize("name", [*ADAPTING, *FLAT])
 def test_every_trainer_has_an_expectation(name: str) -> None:
-    whole, half = (expect(name, make_plans(3), "regions+ignore", half=half) for half in (False, True))
+    plans = make_plans(2 if name in FLAT else 3)
+    whole, half = (expect(name, plans, "regions+ignore", half=half) for half in (False, True))
     assert whole.state < half.state
     assert 0 < half.kept < whole.kept <= whole.activations
 
@@ -82,7 +83,7 @@ def test_the_step_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "n_axes"), by_turns([*ADAPTING, "UNetSharpTrainer_L1_checkpoint", "FocusNetPlusPlusTrainer_S"])
+    ("name", "n_axes"), by_turns([*ADAPTING, *FLAT, "UNetSharpTrainer_L1_checkpoint", "FocusNetPlusPlusTrainer_S"])
 )
 def test_nnunets_own_trainer_trains_the_network_that_a_plan_names(name: str, n_axes: int) -> None:
     plans = make_plans(n_axes)

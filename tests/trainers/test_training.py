@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hand_made import ADAPTING, PATCH, by_turns, make_batch, make_dataset_json, make_plans, make_sample, make_trainer
+from hand_made import (
+    ADAPTING,
+    FLAT,
+    PATCH,
+    by_turns,
+    make_batch,
+    make_dataset_json,
+    make_plans,
+    make_sample,
+    make_trainer,
+)
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -43,7 +53,7 @@ def train(trainer: nnUNetTrainer, batch: dict[str, Any], n_steps: int) -> list[f
 
 each_dimension = pytest.mark.parametrize("n_axes", [2, 3], ids=["2d", "3d"])
 each_trainer = pytest.mark.parametrize("name", ADAPTING)
-each_trainer_by_turns = pytest.mark.parametrize(("name", "n_axes"), by_turns(ADAPTING))
+each_trainer_by_turns = pytest.mark.parametrize(("name", "n_axes"), by_turns([*ADAPTING, *FLAT]))
 # what the option changes does not depend on the rest of the trainer
 WITHOUT_SUPERVISION = ["UNetSharpTrainer_noDS", "CAggNetTrainer_noDS", "PlainConvUNetTrainer_noDS"]
 
@@ -132,7 +142,7 @@ def test_state_dict_does_not_depend_on_the_supervision_switch(name: str, n_axes:
     assert torch.equal(outputs[0], logits)
 
 
-@pytest.mark.parametrize(("name", "n_axes"), [*by_turns(ADAPTING), *by_turns(WITHOUT_SUPERVISION)])
+@pytest.mark.parametrize(("name", "n_axes"), [*by_turns([*ADAPTING, *FLAT]), *by_turns(WITHOUT_SUPERVISION)])
 def test_plan_of_two_stages_trains(name: str, n_axes: int) -> None:
     # nnU-Net's own trainer has one output there, with the weight 0 / 0
     trainer = make_trainer(name, make_plans(n_axes, n_stages=2))
@@ -198,7 +208,7 @@ def one_rank(tmp_path: Path) -> Iterator[None]:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("name", [*ADAPTING, *WITHOUT_SUPERVISION])
+@pytest.mark.parametrize("name", [*ADAPTING, *FLAT, *WITHOUT_SUPERVISION])
 @pytest.mark.usefixtures("one_rank")
 def test_no_parameter_is_left_unused_under_ddp(name: str) -> None:
     plans = make_plans(2)

@@ -83,6 +83,34 @@ class ConvStack(nn.Sequential):
         return x, last
 
 
+class NormAct(nn.Sequential):
+    """Normalisation and activation as the topology has them, of features that others read too."""
+
+    def __init__(self, channels: int, topology: Topology) -> None:
+        super().__init__()
+        kwargs = dict(topology.nonlin_kwargs or {})
+        if topology.norm_op is not None:
+            self.add_module("norm", topology.norm_op(channels, **(topology.norm_op_kwargs or {})))
+        elif "inplace" in kwargs:
+            kwargs["inplace"] = False  # without a norm it would change the input
+        if topology.nonlin is not None:
+            self.add_module("nonlin", topology.nonlin(**kwargs))
+
+
+class JoinedNode(nn.Module):
+    """X[i, L-i]: a block of the skip connection's features and of those of the stage below, brought up by `up`."""
+
+    def __init__(self, up: nn.Module, block: nn.Module) -> None:
+        super().__init__()
+        self.up = up
+        self.block = block
+
+    def forward(self, sources: Sequence[Tensor]) -> Tensor:
+        """The skip connection's features and those of the stage below to what the block makes of both."""
+        skip, below = sources
+        return self.block([skip, self.up(below)])
+
+
 class SqueezeExcite(nn.Module):
     """x * sigmoid(W2 relu(W1 mean(x))), the mean over all voxels (Hu et al. 2018, arXiv:1709.01507).
 

@@ -41,14 +41,32 @@ def check_supervision(network: SegmentationNetwork, supervision: Supervision) ->
         )
 
 
+def check_dimensions(network: object, topology: Topology, dimensions: Iterable[int]) -> None:
+    """Check that a network exists in the dimensions of a topology.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    dimensions = list(dimensions)
+    if topology.dim not in dimensions:
+        known = " and ".join(f"{n}D" for n in dimensions)
+        name = type(network).__name__
+        raise ValueError(f"conv_op={topology.conv_op.__name__}: {name} is there in {known} alone; train it so")
+
+
 class SegmentationNetwork(nn.Module, ABC):
     """A network that gives logits: one tensor, or with deep supervision a list, the output of full resolution first.
 
     Which heads exist is decided by the architecture's options, never by the switch `deep_supervision`: state dicts
     are equal with it on or off. `branch_stages` names the stage at whose resolution each branch of the list stands.
+
+    Raises:
+        ValueError: for a topology in `dimensions` that the network is not there in.
     """
 
     has_heads: ClassVar[bool] = True  # at lower stages too
+
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     recomputes: ClassVar[bool] = True  # the topology's `checkpoint` is heard
     widening: ClassVar[Fraction] = Fraction(1)  # the topology's features are taken times that
     # the paper, as a list of references has it, where `nnunet_archs.fidelity` does not tell
@@ -57,6 +75,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     def __init__(self, topology: Topology, *, branch_stages: tuple[int, ...], deep_supervision: bool) -> None:
         super().__init__()
+        check_dimensions(self, topology, self.dimensions)
         self.topology = topology
         self.branch_stages = branch_stages
         self.deep_supervision = deep_supervision

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -23,8 +24,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Required, Unpack, override
 
-from .contract import SegmentationNetwork, Supervision, check_supervision
+from .contract import SegmentationNetwork, Supervision, check_dimensions, check_supervision
 from .topology import Axes, Topology, TopologyKwargs
+
+# features at stage 0 of nnU-Net's plans: there a network that grows with them has the size of its paper
+WIDTH = 32
 
 
 class ForeignKwargs(TopologyKwargs, total=False):
@@ -46,7 +50,6 @@ class ForeignNetwork(SegmentationNetwork):
             or a package that is not installed.
     """
 
-    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     # the module's stages, each with its stride along every axis; None: it takes those of the topology
     strides: ClassVar[tuple[int, ...] | None] = None
     smallest: ClassVar[int] = 1  # voxels that a patch has along every axis, at least
@@ -121,9 +124,7 @@ class ForeignNetwork(SegmentationNetwork):
             ValueError: if it cannot.
         """
         name, dim = type(self).__name__, topology.dim
-        if dim not in self.dimensions:
-            known = " and ".join(f"{n}D" for n in self.dimensions)
-            raise ValueError(f"conv_op={topology.conv_op.__name__}: {name} is there in {known} alone; train it so")
+        check_dimensions(self, topology, self.dimensions)
         if len(patch) != dim:
             raise ValueError(f"patch_size={list(patch)} has {len(patch)} axes, {name} has {dim}; give one size an axis")
         if topology.checkpoint:
@@ -156,6 +157,19 @@ class ForeignNetwork(SegmentationNetwork):
         if supervision is not None:
             check_supervision(self, supervision)
         return topology.last if self.has_heads and supervision != "none" else 1
+
+
+def batch_normalised(topology: Topology) -> Topology:
+    """The topology with the layers of networks for photographs, whatever the plan says: BatchNorm and ReLU, no bias."""
+    return replace(
+        topology,
+        conv_bias=False,
+        norm_op=nn.BatchNorm2d if topology.dim == 2 else nn.BatchNorm3d,
+        norm_op_kwargs=None,
+        dropout_op=None,
+        nonlin=nn.ReLU,
+        nonlin_kwargs=None,
+    )
 
 
 def imported(module: str, *, install: str) -> Any:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any, TypeAlias, cast
 
 from dynamic_network_architectures.building_blocks.helper import (
     convert_conv_op_to_dim,
+    get_matching_convtransp,
+    get_matching_pool_op,
 )
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import TypedDict
 
 Axes: TypeAlias = tuple[int, ...]
@@ -110,3 +114,79 @@ class Topology:
     def total_stride(self) -> Axes:
         """Voxels of the image, per axis, to one of the deepest stage."""
         return self.stride_between(0, self.last)
+
+    def conv(
+        self, in_channels: int, out_channels: int, kernel: Axes, *, stride: Axes | int = 1, dilation: int = 1
+    ) -> Conv:
+        """Convolution that keeps the spatial size, or divides it by its stride."""
+        padding = tuple(dilation * (k // 2) for k in kernel)
+        conv = self.conv_op(in_channels, out_channels, kernel, stride, padding, dilation, bias=self.conv_bias)
+        return cast(Conv, conv)
+
+    def activation(self) -> nn.Module:
+        """The activation, or nothing where there is none."""
+        return nn.Identity() if self.nonlin is None else self.nonlin(**(self.nonlin_kwargs or {}))
+
+    def max_pool(self, stage: int, *, source: int | None = None, return_indices: bool = False) -> nn.Module:
+        """Max pooling into `stage`, from the stage above or from the shallower stage `source`."""
+        pool = get_matching_pool_op(self.conv_op, pool_type="max")
+        stride = self.stride_between(stage - 1 if source is None else source, stage)
+        return pool(stride, stride, return_indices=return_indices)
+
+    def transposed_conv(
+        self, in_channels: int, out_channels: int, stage: int, *, target: int | None = None, kernel: Axes | None = None
+    ) -> nn.Module:
+        """Transposed convolution out of `stage` to the one above, or to the shallower stage `target`.
+
+        Its kernel is the stride, so that no two outputs overlap, where no other is given.
+        """
+        stride = self.stride_between(stage - 1 if target is None else target, stage)
+        kernel = stride if kernel is None else kernel
+        # as much as makes the grid finer by exactly the stride
+        padding = tuple(max(0, (k - s + 1) // 2) for k, s in zip(kernel, stride, strict=True))
+        rest = tuple(s - k + 2 * p for k, s, p in zip(kernel, stride, padding, strict=True))
+        transposed: type[nn.Module] = get_matching_convtransp(self.conv_op)
+        return transposed(
+            in_channels, out_channels, kernel, stride, padding=padding, output_padding=rest, bias=self.conv_bias
+        )
+
+    def stride_between(self, shallow: int, deep: int) -> Axes:
+        """Voxels of stage `shallow`, per axis, to one of stage `deep`."""
+        return tuple(
+            math.prod(axis) for axis in zip((1,) * self.dim, *self.strides[shallow + 1 : deep + 1], strict=True)
+        )
+
+    def _check_checkpoint(self) -> None:
+        if self.norm_op is not None and issubclass(self.norm_op, _BatchNorm):
+            raise ValueError(
+                f"checkpoint=True with norm_op={self.norm_op.__name__}: what is computed again would count twice in "
+                "its running statistics; plan with an instance norm, or leave checkpoint out"
+            )
+        first, kwargs = "dropout_op", self.dropout_op_kwargs
+        if self.dropout_op is None:
+            first, kwargs = "nonlin", self.nonlin_kwargs if self.norm_op is None else None
+        if kwargs and kwargs.get("inplace"):
+            raise ValueError(
+                f"checkpoint=True with {first}_kwargs={kwargs}: in place it would overwrite "
+                "what is kept, a convolution's result; give inplace=False, or leave checkpoint out"
+            )
+
+    def _per_stage(self, name: str) -> tuple[Any, ...]:
+        value = getattr(self, name)
+        values = (value,) * self.n_stages if isinstance(value, int) else tuple(value)
+        if len(values) != self.n_stages:
+            raise ValueError(f"{name} has {len(values)} entries for n_stages={self.n_stages}; give one a stage")
+        return values
+
+    def _per_axis(self, name: str) -> tuple[Axes, ...]:
+        values = [(v,) * self.dim if isinstance(v, int) else tuple(v) for v in self._per_stage(name)]
+        for stage, value in enumerate(values):
+            if len(value) != self.dim:
+                raise ValueError(
+                    f"{name}[{stage}]={list(value)} has {len(value)} axes; {self.conv_op.__name__} has {self.dim}"
+                )
+        return tuple(values)
+
+
+# what a plan states whatever its network is
+PLANNED = tuple(field.name for field in fields(Topology) if field.name != "checkpoint")

@@ -3,7 +3,6 @@
 import pytest
 
 from nnunet_archs.fidelity.systems import SYSTEMS
-from nnunet_archs.trainers.listing import listing
 from nnunet_archs.trainers.registry import resolve_paper
 
 # as the papers' tables list them, spellings apart that the papers themselves vary
@@ -98,12 +97,7 @@ TABLES = {
 }
 
 
-@pytest.fixture(scope="module")
-def rows():
-    return {(row["paper"], row["configuration"]): row for row in listing()}
-
-
-@pytest.mark.parametrize(("paper", "table"), TABLES, ids=" ".join)
+@pytest.mark.parametrize(("paper", "table"), TABLES, ids=lambda value: value)
 def test_every_system_has_its_trainer_or_the_reason(paper, table, rows):
     for system in TABLES[paper, table]:
         row = rows[paper, system]

@@ -166,6 +166,21 @@ def _table2(name: str, network: type[SegmentationNetwork], printed: str, **row: 
     )
 
 
+def _on_encoder(name: str, network: type[SegmentationNetwork], spelled: str, model: str, word: str) -> Published:
+    """A decoder of UNet# (5 stages, or the 6 of a ResNet) on a model of timm; Table 2 has two of them on two models."""
+    compared = name in ("UNet", "UNet#") and spelled in ("VGG16", "ResNet101")
+    return _table1(
+        f"{name} ({spelled})",
+        network,
+        "",
+        features=(*_2D, 512) if model.startswith("resnet") else _2D,
+        source="Table 2" if compared else "",
+        options={"encoder": model},
+        words=f"_{word}",
+        note="the paper prints no size" if compared else "not in the paper, which names the backbone alone",
+    )
+
+
 PUBLISHED = (
     _table1("UNet", UNet, "7.85M"),
     _table1("WUNet", UNet, "9.39M", features=(35, 70, 140, 280, 560)),
@@ -314,4 +329,14 @@ PUBLISHED = (
     _table2("U-Net", ClassicalUNet, "7,759,521", normalised=False),
     _table2("Ours1", ImprovedSkipConcatUNet, "8,289,697"),
     _table2("Ours2", ImprovedSkipUNet, "7,765,409"),
+    *(
+        _on_encoder(name, network, *encoder)
+        for encoder in (
+            ("VGG11", "vgg11", "vgg11"),
+            ("VGG16", "vgg16", "vgg16"),
+            ("VGG16-BN", "vgg16_bn", "vgg16bn"),
+            ("ResNet101", "resnet101", "resnet101"),
+        )
+        for name, network in (("UNet", UNet), ("UNet2+", UNetPlusPlus), ("UNet3+", UNet3Plus), ("UNet#", UNetSharp))
+    ),
 )

@@ -44,6 +44,22 @@ BUILT = {
     ("Improved-skip U-Net", "U-Net"): 7_759_521,
     ("Improved-skip U-Net", "Ours1"): 8_289_697,
     ("Improved-skip U-Net", "Ours2"): 7_765_409,
+    ("UNet#", "UNet (VGG11)"): 13_140_193,
+    ("UNet#", "UNet2+ (VGG11)"): 15_086_881,
+    ("UNet#", "UNet3+ (VGG11)"): 15_720_673,
+    ("UNet#", "UNet# (VGG11)"): 16_930_081,
+    ("UNet#", "UNet (VGG16)"): 18_634_401,
+    ("UNet#", "UNet2+ (VGG16)"): 20_581_089,
+    ("UNet#", "UNet3+ (VGG16)"): 21_214_881,
+    ("UNet#", "UNet# (VGG16)"): 22_424_289,
+    ("UNet#", "UNet (VGG16-BN)"): 18_642_849,
+    ("UNet#", "UNet2+ (VGG16-BN)"): 20_589_537,
+    ("UNet#", "UNet3+ (VGG16-BN)"): 21_223_329,
+    ("UNet#", "UNet# (VGG16-BN)"): 22_432_737,
+    ("UNet#", "UNet (ResNet101)"): 62_902_209,
+    ("UNet#", "UNet2+ (ResNet101)"): 70_814_529,
+    ("UNet#", "UNet3+ (ResNet101)"): 77_961_153,
+    ("UNet#", "UNet# (ResNet101)"): 83_827_521,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

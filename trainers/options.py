@@ -22,8 +22,8 @@ class Option:
 
     `<N>` in its spelling is a number, `<P>` one below 100, `<ABC>` three digits, `<model>` a name with `-` for `_`.
 
-    It sets an attribute of the trainer (to the number or the name, or to `value`), or adds one of nnU-Net's own variants. One
-    `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know.
+    It sets an attribute of the trainer (to the number or the name, or to `value`), or adds one of nnU-Net's own
+    variants. One `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know.
     """
 
     spelling: str
@@ -36,7 +36,7 @@ class Option:
     of_own_networks: bool = False
 
     def match(self, word: str) -> re.Match[str] | None:
-        """Match of this option with a word of a name, the number or name as its group; nnU-Net's `_1epoch` is one too."""
+        """Match of this option with a word of a trainer's name, its number or model as the group; also `_1epoch`."""
         pattern = self.spelling
         for placeholder, numbers in PLACEHOLDERS.items():
             pattern = pattern.replace(placeholder, numbers)

@@ -113,15 +113,17 @@ def test_the_blocks_are_those_of_a_residual_plan_or_of_nnunets_presets() -> None
     assert make_trainer("UNetSharpTrainer", with_blocks(make_plans(3))).network.topology.n_stages == 3
 
 
-@pytest.mark.parametrize("name", [TIMM, "UNetSharpTrainer_resenc"])
-def test_the_decoder_is_matched_to_the_budget_of_a_residual_plan(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "by"), [("UNetTrainer_timm-test-resnet", "parameters"), ("UNetTrainer_resenc", "memory")]
+)
+def test_the_decoder_is_matched_to_the_budget_of_a_residual_plan(name: str, by: Any) -> None:
     plans = with_blocks(serving_plans(name))
     tiny = plans["configurations"]["tiny"]
     tiny["architecture"]["arch_kwargs"]["features_per_stage"] = [64, 128, 256]
-    matched = match(plans, resolve_paper(name), make_dataset_json(), "memory")["configurations"]["tiny"]
+    matched = match(plans, resolve_paper(name), make_dataset_json(), by)["configurations"]["tiny"]
     stated = matched["architecture"]["arch_kwargs"]
-    assert stated["encoder"] == (MODEL if name == TIMM else "resenc")
-    assert stated.get("n_blocks_per_stage") == (None if name == TIMM else [1, 2, 2])
+    expected = ("resenc", [1, 2, 2]) if name.endswith("resenc") else (MODEL, None)
+    assert (stated["encoder"], stated.get("n_blocks_per_stage")) == expected
     assert stated["features_per_stage"][0] > 4
     assert matched["patch_size"] == tiny["patch_size"]
 

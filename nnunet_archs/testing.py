@@ -99,9 +99,17 @@ class NetworkContract:
         """Run a test on every network: at every shape, at one a dimension, or at one alone, as its argument says."""
         for argument, distinct in DISTINCT.items():
             if argument in metafunc.fixturenames:
-                found = [(network, case) for network in self.networks for case in cases(network, distinct)]
+                found = [(network, case) for network in self.networks for case in cases(network, distinct, self.fitted)]
                 ids = [f"{name_of(network)}-{case.name}" for network, case in found]
                 metafunc.parametrize(("network", argument), found, ids=ids)
+
+    @staticmethod
+    def fitted(case: Case, network: Network) -> Case | None:
+        """What a network is tested on in place of a case; None of one that it is not there for."""
+        cls = class_of(network)
+        if len(case.size) not in getattr(cls, "dimensions", (2, 3)):
+            return None
+        return foreign_case(case, cls) if issubclass(cls, ForeignNetwork) else case
 
     def test_outputs_whatever_the_switch_of_supervision(self, network: Network, case: Case) -> None:
         on, off = (case.build(network, deep_supervision=switch).eval() for switch in (True, False))
@@ -209,15 +217,16 @@ def refused(case: Case, network: Network, **change: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def cases(network: Network, distinct: Callable[[Case], Any]) -> Iterator[Case]:
+def cases(
+    network: Network, distinct: Callable[[Case], Any], fitted: Callable[[Case, Network], Case | None]
+) -> Iterator[Case]:
     """What a network is built for: the shapes of the dimensions that it has, one of those that are not distinct."""
-    cls, seen = class_of(network), set()
-    for name, (_, size) in SHAPES.items():
-        if len(size) in getattr(cls, "dimensions", (2, 3)):
-            case = foreign_case(shape_case(name), cls) if issubclass(cls, ForeignNetwork) else shape_case(name)
-            if distinct(case) not in seen:
-                seen.add(distinct(case))
-                yield case
+    seen = set()
+    for name in SHAPES:
+        case = fitted(shape_case(name), network)
+        if case is not None and distinct(case) not in seen:
+            seen.add(distinct(case))
+            yield case
 
 
 def shape_case(name: str) -> Case:

@@ -340,8 +340,7 @@ def planner_class(trainer: type[PaperTrainer], gpu_memory: float) -> type[Networ
 
 def trainable(trainer: type[PaperTrainer]) -> list[str]:
     """The configurations of the dimensions that a trainer's network has."""
-    dimensions = getattr(trainer.network_class, "dimensions", (2, 3))
-    return [name for name in CONFIGURATIONS if int(name[0]) in dimensions]
+    return [name for name in CONFIGURATIONS if int(name[0]) in trainer.dimensions()]
 
 
 def architecture(trainer: type[PaperTrainer], planned: dict[str, Any]) -> dict[str, Any]:

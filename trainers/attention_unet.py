@@ -5,11 +5,12 @@ from __future__ import annotations
 from nnunet_archs.networks import AttentionUNet
 from nnunet_archs.networks.released_attention_unet import ReleasedAttentionUNet
 
+from .encoders import EncoderTrainer
 from .improved_skip import ArchitectureTrainer
 from .options import Option
 
 
-class AttentionUNetTrainer(ArchitectureTrainer):
+class AttentionUNetTrainer(EncoderTrainer, ArchitectureTrainer):
     """Attention U-Net, supervised at X[i, L-i], i < L."""
 
     network_class = AttentionUNet

@@ -146,6 +146,11 @@ class PaperTrainer(nnUNetTrainer):
         return self.stage_strides(self.configuration_manager)
 
     @classmethod
+    def dimensions(cls) -> tuple[int, ...]:
+        """The numbers of axes that the network has."""
+        return getattr(cls.network_class, "dimensions", (2, 3))
+
+    @classmethod
     def serving_patch(cls, configuration: ConfigurationManager) -> tuple[int, ...]:
         """The patch that the network takes in place of a configuration's, no axis smaller: the same, for most."""
         return tuple(configuration.patch_size)

@@ -50,6 +50,11 @@ def _rows(trainer: type[PaperTrainer]) -> list[dict[str, Any]]:
 
 
 def _published_row(trainer: str, published: Published) -> dict[str, Any]:
+    note = published.note
+    try:
+        parameters, built = published.built_parameters(), published.built()
+    except ValueError as error:  # a package that it is made of is not installed
+        parameters, built, note = None, "", str(error)
     return _row(
         trainer + published.words,
         network=published.network.__name__,
@@ -58,10 +63,10 @@ def _published_row(trainer: str, published: Published) -> dict[str, Any]:
         configuration=published.name,
         dimensions=published.dim,
         features=list(published.features),
-        built_parameters=published.built_parameters(),
-        built=published.built(),
+        built_parameters=parameters,
+        built=built,
         printed=published.printed,
-        note=published.note,
+        note=note,
     )
 
 

@@ -80,7 +80,7 @@ OPTIONS = (
 
 
 # groups of options that leave network and loss as they are
-SAME_STEP = ("epochs", "iterations", "augmentation")
+SAME_STEP = ("epochs", "iterations", "augmentation", "pretraining")
 
 
 @cache

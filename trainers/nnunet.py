@@ -9,6 +9,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
+from nnunet_archs.networks.parts.backbones import preset_blocks
 from nnunet_archs.networks.parts.contract import Supervision
 
 from .base import PaperTrainer, Recipe
@@ -66,5 +67,4 @@ class ResidualEncoderUNetTrainer(BaselineTrainer):
     @classmethod
     def blocks(cls, n_stages: int) -> dict[str, Any]:
         """Blocks a stage, as nnU-Net's ResEncUNetPlanner sets them."""
-        blocks = [1, 3, 4] + [6] * n_stages
-        return {"n_blocks_per_stage": blocks[:n_stages], "n_conv_per_stage_decoder": [1] * (n_stages - 1)}
+        return {"n_blocks_per_stage": preset_blocks(n_stages), "n_conv_per_stage_decoder": [1] * (n_stages - 1)}

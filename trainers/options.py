@@ -8,17 +8,22 @@ from typing import Any
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-PLACEHOLDERS = {"<N>": "([1-9][0-9]*)", "<P>": "([1-9][0-9]?)", "<ABC>": "([0-9]{3})"}
+PLACEHOLDERS = {
+    "<N>": "([1-9][0-9]*)",
+    "<P>": "([1-9][0-9]?)",
+    "<ABC>": "([0-9]{3})",
+    "<model>": "([a-z0-9]+(?:-[a-z0-9]+)*)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
     """A word of a trainer's name, and `group`, what it settles.
 
-    `<N>` in its spelling is a number, `<P>` one below 100, `<ABC>` three digits.
+    `<N>` in its spelling is a number, `<P>` one below 100, `<ABC>` three digits, `<model>` a name with `-` for `_`.
 
-    It sets an attribute of the trainer (to the number, or to `value`), or adds one of nnU-Net's own variants. One
-    `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know.
+    It sets an attribute of the trainer (to the number or the name, or to `value`), or adds one of nnU-Net's own
+    variants. One `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know.
     """
 
     spelling: str
@@ -31,7 +36,7 @@ class Option:
     of_own_networks: bool = False
 
     def match(self, word: str) -> re.Match[str] | None:
-        """Match of this option with a word of a name, the number as its group; nnU-Net's `_1epoch` is one too."""
+        """Match of this option with a word of a trainer's name, its number or model as the group; also `_1epoch`."""
         pattern = self.spelling
         for placeholder, numbers in PLACEHOLDERS.items():
             pattern = pattern.replace(placeholder, numbers)
@@ -39,6 +44,9 @@ class Option:
         return re.fullmatch(pattern, word) or re.fullmatch(pattern, plural)
 
     def value_in(self, word: str) -> Any:
-        """What the attribute is set to: the number in the word, or `value`."""
+        """What the attribute is set to: the number or the name in the word, or `value`."""
         match = self.match(word)
-        return int(match.group(1)) if match and match.groups() else self.value
+        if not match or not match.groups():
+            return self.value
+        found = match.group(1)
+        return found.replace("-", "_") if "<model>" in self.spelling else int(found)

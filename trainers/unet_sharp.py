@@ -27,6 +27,7 @@ from nnunet_archs.networks.guidance import ClassificationGuidedModule
 from nnunet_archs.networks.parts.contract import Supervision
 
 from .base import PaperTrainer, end_command
+from .encoders import EncoderTrainer
 from .memory import LossSetting
 from .options import Option
 
@@ -166,15 +167,16 @@ class GuidedTrainer(PrunableTrainer):
         return AuxiliaryLoss(loss, presence, weight=1.0, n_branches=len(setting.branch_stages))
 
 
-class UNetTrainer(HybridTrainer):
+class UNetTrainer(EncoderTrainer, HybridTrainer):
     """U-Net, without deep supervision."""
 
     network_class = UNet
 
 
-class UNetPlusPlusTrainer(PrunableTrainer):
+class UNetPlusPlusTrainer(EncoderTrainer, PrunableTrainer):
     """UNet++, supervised at X[0, 1..L]."""
 
+    options = (*PrunableTrainer.options, *EncoderTrainer.options)
     network_class = UNetPlusPlus
     options = (
         *PrunableTrainer.options,
@@ -195,9 +197,10 @@ class UNetPlusPlusTrainer(PrunableTrainer):
         return options if cls.upsampling is None else {**options, "upsampling": cls.upsampling}
 
 
-class UNetSharpTrainer(GuidedTrainer):
+class UNetSharpTrainer(EncoderTrainer, GuidedTrainer):
     """UNet#, supervised at X[i, L-i] and X[0, 1..L]."""
 
+    options = (*GuidedTrainer.options, *EncoderTrainer.options)
     network_class = UNetSharp
 
 
@@ -219,7 +222,7 @@ class VNetSharpTrainer(GuidedTrainer):
     network_class = VNetSharp
 
 
-class UNet3PlusTrainer(HybridTrainer):
+class UNet3PlusTrainer(EncoderTrainer, HybridTrainer):
     """UNet 3+ as Table 1 counts it, supervised at X[i, L-i]."""
 
     network_class = UNet3Plus

@@ -58,8 +58,10 @@ UNET_SHARP = Paper(
             point="Backbones",
             stated='Table 1 says "VGG11"; Table 2 has VGG16 and ResNet101.',
             built="The encoder has two convolutions a stage, as Table 1's sizes ask for: VGG11's convolutions alone "
-            "hold 9,220,480 parameters, and the whole UNet is printed at 7.85M. VGG16 and ResNet101 are not built, nor "
-            "are Table 2's forms of Mask R-CNN.",
+            "hold 9,220,480 parameters, and the whole UNet is printed at 7.85M. `_vgg16` and `_resnet101` put the "
+            "decoder on timm's models, with the encoder's maps as they are and nodes as wide as before. VGG's maps end "
+            "before its fifth pooling; ResNet's begin at stride 2, and two convolutions of the image stand above them. "
+            "Table 2's forms of Mask R-CNN are not built.",
             released="The encoder has two convolutions a stage. There is no other.",
         ),
         Reading(

@@ -179,6 +179,21 @@ def _table2(name: str, network: type[SegmentationNetwork], printed: str, **row: 
     )
 
 
+def _on_encoder(name: str, network: type[SegmentationNetwork], spelled: str, model: str, word: str) -> Published:
+    """A decoder of UNet# (5 stages, or the 6 of a ResNet) on a model of timm; Table 2 has two of them on two models."""
+    compared = name in ("UNet", "UNet#") and spelled in ("VGG16", "ResNet101")
+    return _table1(
+        f"{name} ({spelled})",
+        network,
+        "",
+        features=(*_2D, 512) if model.startswith("resnet") else _2D,
+        source="Table 2" if compared else "",
+        options={"encoder": model},
+        words=f"_{word}",
+        note="the paper prints no size" if compared else "not in the paper, which names the backbone alone",
+    )
+
+
 PUBLISHED = (
     _table1("UNet", UNet, "7.85M"),
     _table1("WUNet", WUNet, "9.39M"),
@@ -572,5 +587,15 @@ PUBLISHED = (
         _3D,
         network=ClassicalUNet,
         note="every width of Table 2's halved; which are reduced, and by how much, is not printed",
+    ),
+    *(
+        _on_encoder(name, network, *encoder)
+        for encoder in (
+            ("VGG11", "vgg11", "vgg11"),
+            ("VGG16", "vgg16", "vgg16"),
+            ("VGG16-BN", "vgg16_bn", "vgg16bn"),
+            ("ResNet101", "resnet101", "resnet101"),
+        )
+        for name, network in (("UNet", UNet), ("UNet2+", UNetPlusPlus), ("UNet3+", UNet3Plus), ("UNet#", UNetSharp))
     ),
 )

@@ -53,7 +53,10 @@ class AttentionUNet(UNet):
     @override
     def make_node(self, node: Node, sources: Sequence[Node], *, fusion: Fusion) -> nn.Module:
         convs = super().make_node(node, sources, fusion=fusion)
-        return GatedNode(convs, AttentionGate(node[0], self.topology)) if node[0] > 0 else convs
+        if node[0] == 0:
+            return convs
+        width, width_below = map(self.width, sources)
+        return GatedNode(convs, AttentionGate(width, width_below, node[0], self.topology))
 
 
 class GatedNode(nn.Module):
@@ -73,9 +76,8 @@ class GatedNode(nn.Module):
 class AttentionGate(nn.Module):
     """x * up(sigmoid(psi(relu(theta(x) + phi(g))))) (Eqs. 1 and 2), with one coefficient a voxel of g's grid."""
 
-    def __init__(self, stage: int, topology: Topology) -> None:
+    def __init__(self, width: int, width_below: int, stage: int, topology: Topology) -> None:
         super().__init__()
-        width, width_below = topology.features_per_stage[stage : stage + 2]
         stride = topology.strides[stage + 1]
         self.theta = topology.conv_op(width, width, stride, stride, bias=False)
         self.phi = topology.conv_op(width_below, width, 1)

@@ -35,9 +35,10 @@ from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
 from .guidance import Guidance
+from .parts.backbones import RESIDUAL, begin_as_identity, make_encoder
 from .parts.blocks import ConvStack
 from .parts.contract import SegmentationNetwork, Supervision, check_choice
-from .parts.encoders import ConvEncoder, VNetEncoder
+from .parts.encoders import ConvEncoder, Encoder, VNetEncoder
 from .parts.fusion import Fusion, FusionConv
 from .parts.grid import Grid, Node, Wiring, node_name, unet, unet_3_plus, unet_plus_plus, unet_sharp, up_to_level
 from .parts.heads import Heads
@@ -55,6 +56,8 @@ class GridKwargs(TopologyKwargs, total=False):
     wiring: str
     level: int | None
     fusion: Fusion
+    encoder: str
+    n_blocks_per_stage: int | Sequence[int] | None
 
 
 class GridNetwork(SegmentationNetwork):
@@ -63,6 +66,9 @@ class GridNetwork(SegmentationNetwork):
     `supervision` names these: "none", X[0, L] alone; "nnunet", X[i, L-i] for i < L, as nnU-Net's own networks have
     it; "paper", as the network's paper has it. `wiring` names one of the network's `wirings`. With `level` the nodes
     i + j <= level alone are built, and `level` stands for L: the network that pruning leaves (section 2.4).
+
+    `encoder` puts the decoder on another's encoder (`parts/backbones.py`): "resenc" is nnU-Net's residual encoder,
+    with `n_blocks_per_stage` or those of nnU-Net's presets, every other name a model of timm, in 2D.
 
     Raises:
         ValueError: for an option that does not exist, or a topology that cannot work.
@@ -81,10 +87,17 @@ class GridNetwork(SegmentationNetwork):
         wiring: str = "equation",
         level: int | None = None,
         fusion: Fusion = "exact",
+        encoder: str = "",
+        n_blocks_per_stage: int | Sequence[int] | None = None,
         **topology_kwargs: Unpack[TopologyKwargs],
     ) -> None:
         topology = Topology.of(self, topology_kwargs)
         check_choice("wiring", wiring, self.wirings)
+        if n_blocks_per_stage is not None and encoder != RESIDUAL:
+            raise ValueError(
+                f"n_blocks_per_stage={n_blocks_per_stage}: the encoder {encoder or 'of the network itself'} has none; "
+                f"leave that out of its arguments, or give encoder={RESIDUAL!r}"
+            )
         full = self.wirings[wiring](topology.last)
         last = topology.last if level is None else level
         if (0, last) not in full:
@@ -95,7 +108,8 @@ class GridNetwork(SegmentationNetwork):
         branches = self.branches(last, supervision)
         super().__init__(topology, branch_stages=tuple(i for i, _ in branches), deep_supervision=deep_supervision)
         self.supervised = branches
-        self.encoder = self.encoder_class(input_channels, topology, last=last)
+        make = partial(make_encoder, encoder, n_blocks_per_stage=n_blocks_per_stage) if encoder else self.encoder_class
+        self.encoder: Encoder = make(input_channels, topology, last=last)
         self.grid = Grid(up_to_level(full, last), partial(self.make_node, fusion=fusion))
         self.heads = Heads(
             {node_name(node): self.head_channels(node) for node in branches},
@@ -118,8 +132,9 @@ class GridNetwork(SegmentationNetwork):
         return [(i, last - i) for i in range(last if supervision == "nnunet" else 1)]
 
     def width(self, node: Node) -> int:
-        """Channels of a node."""
-        return self.topology.features_per_stage[node[0]]
+        """Channels of a node: the encoder's own, and the plan's in the decoder."""
+        stage, column = node
+        return self.encoder.widths[stage] if column == 0 else self.topology.features_per_stage[stage]
 
     def head_channels(self, node: Node) -> int:
         """Channels that the head of a node sees: the node's."""
@@ -144,6 +159,13 @@ class GridNetwork(SegmentationNetwork):
     def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits of the supervised nodes, or of the first alone."""
         return self.heads(self.features(x))
+
+    @staticmethod
+    @override
+    def initialize(module: nn.Module) -> None:
+        """He initialisation; residual blocks begin as the identity. Both as nnU-Net's own networks have it."""
+        SegmentationNetwork.initialize(module)
+        begin_as_identity(module)
 
 
 class UNet(GridNetwork):

@@ -188,8 +188,8 @@ def short(trainer: str) -> str:
 
 def check_word(document: Document, place: Place, word: str) -> None:
     """Check that nnU-Net can take its folder names apart again."""
-    if not re.fullmatch(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*", word):
-        raise document.error(place, f"{word}: a name has letters, digits and single underscores; change it")
+    if not re.fullmatch(r"[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*", word):
+        raise document.error(place, f"{word}: a name has letters, digits, hyphens and single underscores; change it")
 
 
 def with_length(document: Document, place: Place, trainer: str) -> str:

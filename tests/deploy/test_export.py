@@ -58,6 +58,19 @@ NO_NEW_GRAPH = [
 
 @pytest.mark.parametrize(("name", "n_axes"), by_turns(name for name in [*ADAPTING, *FLAT] if name not in NO_NEW_GRAPH))
 def test_every_network_to_onnx(name: str, n_axes: int) -> None:
+    assert_onnx_is_the_network(name, n_axes)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_axes"),
+    [("UNetTrainer_resenc", 3), ("AttentionUNetTrainer_timm-test-resnet", 2)],
+)
+def test_networks_on_others_encoders_to_onnx(name: str, n_axes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PATCH, 2, [32, 64])  # models of timm have strides of up to 32
+    assert_onnx_is_the_network(name, n_axes)
+
+
+def assert_onnx_is_the_network(name: str, n_axes: int) -> None:
     folder = save_model(name, n_axes)
     model = assert_equal_to_the_checkpoint(folder, "onnx")
     x = torch.randn(model["network"]["input"]["shape"])

@@ -14,6 +14,8 @@ from nnunet_archs.fidelity.published import PUBLISHED, Published
 from nnunet_archs.trainers.listing import text
 from nnunet_archs.trainers.registry import resolve_paper
 
+Rows = dict[tuple[str, str], dict[str, Any]]
+
 PAGE = Path(__file__).parents[2] / "docs" / "fidelity.md"
 
 
@@ -33,7 +35,7 @@ def test_every_paper_and_size_is_on_the_page() -> None:
         assert f"| {row.name} | {row.dim}D | {row.built_parameters():,} |" in written
 
 
-def test_list_shows_every_size_beside_the_printed_one(rows: dict[tuple[str, str], dict[str, Any]]) -> None:
+def test_list_shows_every_size_beside_the_printed_one(rows: Rows) -> None:
     printed = text(list(rows.values()))
     for row in PUBLISHED:
         assert any(
@@ -44,7 +46,7 @@ def test_list_shows_every_size_beside_the_printed_one(rows: dict[tuple[str, str]
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 def test_the_trainer_that_list_prints_builds_the_row(
-    row: Published, rows: dict[tuple[str, str], dict[str, Any]]
+    row: Published, rows: Rows
 ) -> None:
     trainer = resolve_paper(rows[row.paper.name, row.name]["trainer"])
     if trainer.supervision != "none":  # sizes are counted without the heads of supervision

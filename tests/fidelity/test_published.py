@@ -70,6 +70,22 @@ BUILT = {
     ("Crosslink-Net", "SPNet"): 45_363_329,
     ("Crosslink-Net", "SPNet (ResNet-101)"): 64_355_457,
     ("FocusNet++", "U-Net (half the width)"): 1_944_049,
+    ("UNet#", "UNet (VGG11)"): 13_140_193,
+    ("UNet#", "UNet2+ (VGG11)"): 15_086_881,
+    ("UNet#", "UNet3+ (VGG11)"): 15_720_673,
+    ("UNet#", "UNet# (VGG11)"): 16_930_081,
+    ("UNet#", "UNet (VGG16)"): 18_634_401,
+    ("UNet#", "UNet2+ (VGG16)"): 20_581_089,
+    ("UNet#", "UNet3+ (VGG16)"): 21_214_881,
+    ("UNet#", "UNet# (VGG16)"): 22_424_289,
+    ("UNet#", "UNet (VGG16-BN)"): 18_642_849,
+    ("UNet#", "UNet2+ (VGG16-BN)"): 20_589_537,
+    ("UNet#", "UNet3+ (VGG16-BN)"): 21_223_329,
+    ("UNet#", "UNet# (VGG16-BN)"): 22_432_737,
+    ("UNet#", "UNet (ResNet101)"): 62_902_209,
+    ("UNet#", "UNet2+ (ResNet101)"): 70_814_529,
+    ("UNet#", "UNet3+ (ResNet101)"): 77_961_153,
+    ("UNet#", "UNet# (ResNet101)"): 83_827_521,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

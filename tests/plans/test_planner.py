@@ -140,6 +140,15 @@ class TestOtherNetworks:
         with pytest.raises(ValueError, match="its name says how wide the network is"):
             planner.plan()
 
+    def test_a_model_of_timm_has_stages_of_its_own_in_2d(self) -> None:
+        planned = make_planner("UNetTrainer_timm-test-resnet", HIPPOCAMPUS, gpu_memory=8).plan()["configurations"]
+        assert list(planned) == ["2d"]
+        stated = planned["2d"]["architecture"]["arch_kwargs"]
+        assert stated["encoder"] == "test_resnet"
+        assert stated["strides"] == [[1, 1], *[[2, 2]] * 5]
+        assert stated["features_per_stage"] == [32, 64, 128, 256, 256, 256]
+        assert all(size % 32 == 0 for size in planned["2d"]["patch_size"])
+
     def test_too_little_memory_names_what_helps(self) -> None:
         options: dict[str, Any] = {"gpu_memory": 1.77, "configurations": ["3d_fullres"]}
         with pytest.raises(

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, get_args
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 
+from .stages import check_dimensions
 from .topology import Topology
 
 # which outputs have a head: the full resolution alone, those of nnU-Net's own networks, or those of the paper
@@ -41,19 +42,6 @@ def check_supervision(network: SegmentationNetwork, supervision: Supervision) ->
         )
 
 
-def check_dimensions(network: object, topology: Topology, dimensions: Iterable[int]) -> None:
-    """Check that a network exists in the dimensions of a topology.
-
-    Raises:
-        ValueError: if it does not.
-    """
-    dimensions = list(dimensions)
-    if topology.dim not in dimensions:
-        known = " and ".join(f"{n}D" for n in dimensions)
-        name = type(network).__name__
-        raise ValueError(f"conv_op={topology.conv_op.__name__}: {name} is there in {known} alone; train it so")
-
-
 class SegmentationNetwork(nn.Module, ABC):
     """A network that gives logits: one tensor, or with deep supervision a list, the output of full resolution first.
 
@@ -75,7 +63,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     def __init__(self, topology: Topology, *, branch_stages: tuple[int, ...], deep_supervision: bool) -> None:
         super().__init__()
-        check_dimensions(self, topology, self.dimensions)
+        check_dimensions(type(self).__name__, topology, self.dimensions)
         self.topology = topology
         self.branch_stages = branch_stages
         self.deep_supervision = deep_supervision

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -12,7 +14,17 @@ from .recompute import recomputed
 from .topology import Axes, Topology
 
 
-class ConvEncoder(nn.Module):
+class Encoder(nn.Module, ABC):
+    """What gives the column X[i, 0], each node `widths[i]` wide."""
+
+    widths: Sequence[int]
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""
+
+
+class ConvEncoder(Encoder):
     """U-Net's encoder: X[i, 0] = f²(P(X[i-1, 0])), P max pooling by the stage's stride.
 
     It ends at the stage `last`, by default the topology's.
@@ -21,6 +33,7 @@ class ConvEncoder(nn.Module):
     def __init__(self, input_channels: int, topology: Topology, *, last: int | None = None) -> None:
         super().__init__()
         stages = range(1 + (topology.last if last is None else last))
+        self.widths = topology.features_per_stage
         widths = (input_channels, *topology.features_per_stage)
         self.pools = nn.ModuleList(topology.max_pool(i) if i > 0 else nn.Identity() for i in stages)
         self.stages = nn.ModuleList(self.make_stage(widths[i], i, topology) for i in stages)
@@ -47,7 +60,7 @@ class ConvEncoder(nn.Module):
         return features
 
 
-class VNetEncoder(nn.Module):
+class VNetEncoder(Encoder):
     """V-Net's encoder (Milletari et al. 2016, arXiv:1606.04797, Fig. 2): residual stages of 5³ convolutions, PReLU.
 
     A plan's kernel of 3 along an axis becomes V-Net's 5; a kernel of 1 stays 1. The stage's stride is taken by a
@@ -57,7 +70,7 @@ class VNetEncoder(nn.Module):
 
     def __init__(self, input_channels: int, topology: Topology, *, last: int | None = None) -> None:
         super().__init__()
-        widths = topology.features_per_stage
+        self.widths = widths = topology.features_per_stage
         counts = [min(i, 3) for i in range(1, topology.last)] + [2]
         self.stem = VNetStem(input_channels, topology)
         self.stages = nn.ModuleList(

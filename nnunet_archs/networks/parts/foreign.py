@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Required, Unpack, override
 
-from .contract import SegmentationNetwork, Supervision, check_dimensions, check_supervision
+from .contract import SegmentationNetwork, Supervision, check_supervision
+from .stages import check_dimensions, check_patch, check_strides, next_patch, with_stages
 from .topology import Axes, Topology, TopologyKwargs
 
 # features at stage 0 of nnU-Net's plans: there a network that grows with them has the size of its paper
@@ -98,24 +99,14 @@ class ForeignNetwork(SegmentationNetwork):
         """The keywords for a patch, made of those of any topology, with the module's own stages if it has some."""
         own: dict[str, Any] = {"patch_size": [int(size) for size in patch_size]}
         if cls.strides is not None:
-            n_stages = len(cls.strides)
-            own |= {"n_stages": n_stages, "strides": [[stride] * len(patch_size) for stride in cls.strides]}
-            for name in ("features_per_stage", "kernel_sizes"):
-                given = topology_kwargs[name]
-                if not isinstance(given, int):  # what holds for the deepest stage holds for those below it
-                    own[name] = [*given, *[given[-1]] * n_stages][:n_stages]
+            own |= with_stages(topology_kwargs, cls.strides, len(patch_size))
         return {**topology_kwargs, **own}
 
     @classmethod
     def serving(cls, patch_size: Sequence[int], total_stride: Sequence[int]) -> Axes:
         """The next patch, no axis smaller, that serves a module with this product of strides."""
         steps = total_stride if cls.strides is None else [math.prod(cls.strides)] * len(patch_size)
-        wanted = [max(size, cls.smallest) for size in patch_size]
-        patch = [-(-size // step) * step for size, step in zip(wanted, steps, strict=True)]
-        if patch == list(steps) and math.prod(steps) > 1:
-            # one voxel at the deepest stage cannot be normalised
-            patch[-1] *= 2
-        return tuple(patch)
+        return next_patch(patch_size, steps, smallest=cls.smallest)
 
     def check(self, topology: Topology, patch: Axes, input_channels: int) -> None:
         """Check what the module is asked to do.
@@ -124,7 +115,7 @@ class ForeignNetwork(SegmentationNetwork):
             ValueError: if it cannot.
         """
         name, dim = type(self).__name__, topology.dim
-        check_dimensions(self, topology, self.dimensions)
+        check_dimensions(name, topology, self.dimensions)
         if len(patch) != dim:
             raise ValueError(f"patch_size={list(patch)} has {len(patch)} axes, {name} has {dim}; give one size an axis")
         if topology.checkpoint:
@@ -134,19 +125,9 @@ class ForeignNetwork(SegmentationNetwork):
                 f"input_channels={input_channels}: {name} takes {self.most_channels} at most, and a cascade adds one "
                 "for every label; train a configuration of fewer channels"
             )
-        if self.strides is not None and topology.strides != tuple((stride,) * dim for stride in self.strides):
-            raise ValueError(
-                f"strides={[list(stride) for stride in topology.strides]}: {name} has {list(self.strides)} along every "
-                "axis; plan for it with nnunet-archs plan"
-            )
-        serving = self.serving(patch, topology.total_stride)
-        if patch != serving:
-            steps = " x ".join(map(str, topology.total_stride))
-            least = f", every axis at least {self.smallest}" if self.smallest > 1 else ""
-            raise ValueError(
-                f"patch_size={list(patch)}: {name} needs a multiple of {steps}{least}, and more than one voxel at its "
-                f"deepest stage; the next that serves is {list(serving)}, and nnunet-archs plan finds one"
-            )
+        if self.strides is not None:
+            check_strides(name, topology, self.strides)
+        check_patch(name, patch, topology.total_stride, smallest=self.smallest)
 
     def n_heads(self, topology: Topology, supervision: Supervision | None) -> int:
         """How many stages have a head.

@@ -176,10 +176,10 @@ class UNetTrainer(EncoderTrainer, HybridTrainer):
 class UNetPlusPlusTrainer(EncoderTrainer, PrunableTrainer):
     """UNet++, supervised at X[0, 1..L]."""
 
-    options = (*PrunableTrainer.options, *EncoderTrainer.options)
     network_class = UNetPlusPlus
     options = (
         *PrunableTrainer.options,
+        *EncoderTrainer.options,
         Option(
             spelling="transposed",
             meaning="nodes brought up by transposed convolutions, as FocusNet++ counts UNet++",

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from .parts.blocks import ConvNormAct
-from .parts.encoders import widened
+from .parts.encoders import Encoder, widened
 from .parts.fusion import Fusion, FusionConv
 from .parts.grid import Node, dla
 from .parts.recompute import recomputed
@@ -41,12 +41,13 @@ from .parts.topology import Axes, Topology
 from .unet_sharp import GridNetwork
 
 
-class DLAEncoder(nn.Module):
+class DLAEncoder(Encoder):
     """Two convolutions, one with a stride, then a tree a stage, up to the stage `last`."""
 
     def __init__(self, input_channels: int, topology: Topology, *, last: int) -> None:
         super().__init__()
-        widths, kernels = topology.features_per_stage, topology.kernel_sizes
+        self.widths = widths = topology.features_per_stage
+        kernels = topology.kernel_sizes
         stem = topology.conv(input_channels, widths[0], widened(kernels[0], by=4))
         second = topology.conv(widths[0], widths[0], kernels[0])
         down = topology.conv(widths[0], widths[1], kernels[1], stride=topology.strides[1])
@@ -58,14 +59,6 @@ class DLAEncoder(nn.Module):
             ][: last + 1]
         )
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""
-        features: list[Tensor] = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features
-
 
 class DLA(GridNetwork):
     """DLA-34 with its decoder for segmentation.
@@ -74,7 +67,7 @@ class DLA(GridNetwork):
         ValueError: for an option that does not exist, or a topology that cannot work.
     """
 
-    encoder_class: ClassVar[type[nn.Module]] = DLAEncoder
+    encoder_class: ClassVar = DLAEncoder
     wirings: ClassVar = {"equation": dla}
     citation: ClassVar = 'Yu, Wang, Shelhamer, Darrell: "Deep Layer Aggregation", CVPR 2018'
     link: ClassVar = "https://arxiv.org/abs/1707.06484"

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
 from .parts.blocks import JoinedNode, NormAct
+from .parts.encoders import Encoder
 from .parts.fusion import Fusion
 from .parts.grid import Node, node_name
 from .parts.recompute import recomputed
@@ -37,26 +38,17 @@ from .parts.topology import Axes, Topology
 from .unet_sharp import GridKwargs, UNet
 
 
-class PreActivationEncoder(nn.Module):
+class PreActivationEncoder(Encoder):
     """A convolution, then one block at stage 0 and two at each later stage, up to the stage `last`."""
 
     def __init__(self, input_channels: int, topology: Topology, *, last: int) -> None:
         super().__init__()
-        widths = topology.features_per_stage
-        self.stem = topology.conv(input_channels, widths[0], topology.kernel_sizes[0])
-        self.stages = nn.ModuleList([nn.Sequential(PreActivationBlock(widths[0], 0, topology))])
+        self.widths = widths = topology.features_per_stage
+        stem = topology.conv(input_channels, widths[0], topology.kernel_sizes[0])
+        self.stages = nn.ModuleList([nn.Sequential(stem, PreActivationBlock(widths[0], 0, topology))])
         for i in range(1, last + 1):
             first = PreActivationBlock(widths[i - 1], i, topology, stride=topology.strides[i])
             self.stages.append(nn.Sequential(first, PreActivationBlock(widths[i], i, topology)))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""
-        x = self.stem(x)
-        features: list[Tensor] = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features
 
 
 class PreActivationUNet(UNet):

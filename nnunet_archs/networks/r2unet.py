@@ -53,7 +53,7 @@ class R2UNet(UNet):
         ValueError: for an option that does not exist, or a topology that cannot work.
     """
 
-    encoder_class: ClassVar[type[nn.Module]] = RecurrentEncoder
+    encoder_class: ClassVar = RecurrentEncoder
     citation: ClassVar = (
         'Alom, Hasan, Yakopcic, Taha, Asari: "Recurrent Residual Convolutional Neural Network based on U-Net (R2U-Net) '
         'for Medical Image Segmentation", arXiv:1802.06955, 2018'

@@ -74,7 +74,7 @@ class GridNetwork(SegmentationNetwork):
         ValueError: for an option that does not exist, or a topology that cannot work.
     """
 
-    encoder_class: ClassVar[type[nn.Module]] = ConvEncoder
+    encoder_class: ClassVar[type[Encoder]] = ConvEncoder
     wirings: ClassVar[Mapping[str, Callable[[int], Wiring]]]
 
     def __init__(

@@ -45,9 +45,7 @@ def test_list_shows_every_size_beside_the_printed_one(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
-def test_the_trainer_that_list_prints_builds_the_row(
-    row: Published, rows: Rows
-) -> None:
+def test_the_trainer_that_list_prints_builds_the_row(row: Published, rows: Rows) -> None:
     trainer = resolve_paper(rows[row.paper.name, row.name]["trainer"])
     if trainer.supervision != "none":  # sizes are counted without the heads of supervision
         trainer = resolve_paper(f"{trainer.__name__}_noDS")

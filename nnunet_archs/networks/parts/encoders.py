@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,14 +13,19 @@ from .recompute import recomputed
 from .topology import Axes, Topology
 
 
-class Encoder(nn.Module, ABC):
-    """What gives the column X[i, 0], each node `widths[i]` wide."""
+class Encoder(nn.Module):
+    """What gives the column X[i, 0], each node `widths[i]` wide: stage after stage, where it says no other."""
 
     widths: Sequence[int]
+    stages: nn.ModuleList
 
-    @abstractmethod
     def forward(self, x: Tensor) -> list[Tensor]:
         """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""
+        features: list[Tensor] = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
 
 
 class ConvEncoder(Encoder):

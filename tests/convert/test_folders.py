@@ -6,7 +6,8 @@ import SimpleITK as sitk
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from skimage.io import imread, imsave
 
-from nnunet_archs.convert.folders import inspect_folder, write_dataset
+from nnunet_archs.convert.folders import inspect_folder
+from nnunet_archs.convert.raw_data import write_dataset
 
 SHAPE = (4, 6, 5)
 

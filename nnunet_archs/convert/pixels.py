@@ -1,0 +1,95 @@
+"""Pictures and volumes in memory: read whole or not at all, resized, windowed, filled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK
+from PIL import Image, UnidentifiedImageError
+from skimage.draw import polygon2mask
+from skimage.transform import resize
+
+from nnunet_archs.nnunet.whole import check_whole
+
+HALF = 127  # of a mask of bytes: what is above is foreground
+WHITE = 255
+
+Array: TypeAlias = npt.NDArray[Any]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Window: TypeAlias = tuple[float, float]  # the values that become 0 and 255
+
+
+def read_picture(file: Path, mode: str | None = None) -> Array:
+    """A picture's bytes: (y, x) for the mode "L", (y, x, colour) for "RGB"; without a mode its values as they are.
+
+    Raises:
+        ValueError: for a file that is no picture, or not whole.
+    """
+    check_whole(file)
+    try:
+        with Image.open(file) as picture:
+            # what is transparent keeps its colours, which are as the microscope gave them
+            return np.asarray(picture.convert(mode) if mode else picture)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{file} cannot be read as a picture: replace it") from error
+
+
+def read_volume(file: Path) -> SimpleITK.Image:
+    """A volume with its grid.
+
+    Raises:
+        ValueError: for a file that is none, or not whole.
+    """
+    check_whole(file)
+    try:
+        return SimpleITK.ReadImage(str(file))
+    except RuntimeError as error:
+        raise ValueError(f"{file} cannot be read as an image: replace it") from error
+
+
+def array_of(volume: SimpleITK.Image) -> Array:
+    """A volume's values (z, y, x)."""
+    array: Array = SimpleITK.GetArrayFromImage(volume)
+    return array
+
+
+def check_same_size(image: Array, label: Array, image_file: Path, label_file: Path) -> None:
+    """Check that a label map has its image's size. Raises ValueError where it has not."""
+    if image.shape[:2] != label.shape[:2]:
+        sizes = f"{label_file} has {label.shape[:2]} pixels and its image {image_file} {image.shape[:2]}"
+        raise ValueError(f"{sizes}: both must be equal; replace one")
+
+
+def resized_picture(picture: Array, shape: Sequence[int]) -> Array:
+    """A picture of bytes in another size, smoothed before it is made smaller."""
+    if picture.shape[:2] == tuple(shape):
+        return picture
+    values = resize(picture, tuple(shape), order=1, anti_aliasing=True, preserve_range=True)
+    return np.rint(values).clip(0, WHITE).astype(np.uint8)
+
+
+def resized_mask(mask: Array, shape: Sequence[int]) -> Array:
+    """A label map in another size, each pixel as its nearest."""
+    return np.asarray(resize(mask, tuple(shape), order=0, anti_aliasing=False, preserve_range=True)).astype(mask.dtype)
+
+
+def resized_edge(mask: Mask, shape: Sequence[int]) -> Mask:
+    """A mask in another size: what more than half of is foreground, by smoothed bilinear interpolation."""
+    if mask.shape == tuple(shape):
+        return mask
+    return np.asarray(resize(mask.astype(np.float64), tuple(shape), order=1, anti_aliasing=True)) > 0.5
+
+
+def windowed(values: Array, window: Window) -> npt.NDArray[np.uint8]:
+    """Bytes of a window of values: its lower end and all below become 0, its upper end and all above 255."""
+    low, high = window
+    return np.rint((np.clip(values, low, high).astype(np.float64) - low) * (WHITE / (high - low))).astype(np.uint8)
+
+
+def filled(outline: Array, shape: Sequence[int]) -> Mask:
+    """The pixels whose centres lie within a polygon of points (x, y), pixel centres being at whole numbers."""
+    return np.asarray(polygon2mask(tuple(shape), np.asarray(outline)[:, ::-1]), dtype=bool)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 EXAMPLE = "nnunet-archs convert stage1_train -d 501 --layout dsb2018 --size 256 --split caggnet"
 
-LAYOUTS = ("dsb2018", "glas", "isic2018", "liver400", "isbi2012")
+LAYOUTS = (
+    *("dsb2018", "glas", "isic2018", "liver400", "isbi2012", "york"),
+    *("covid19", "covid19-classes", "kits19", "lits", "brats19"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from .layout import Layout, Options
 from .pictures import LAYOUTS as PICTURES
 from .raw_data import RawData
 from .splits import FIVE_FOLDS, Split, apply
+from .volumes import LAYOUTS as VOLUMES
+from .york import LAYOUTS as YORK
 
-LAYOUTS = {layout.name: layout for layout in PICTURES}
+LAYOUTS = {layout.name: layout for layout in (*PICTURES, *YORK, *VOLUMES)}
 
 
 def recognise(folder: Path) -> Layout | None:
@@ -56,8 +58,8 @@ def inspect_layout(layout: Layout, folder: Path, options: Options, split: str | 
             raise ValueError(f"--{name} is not for {layout.name}, but for {takers}: leave it out")
     chosen = _split(layout, split)
     items = tuple(layout.find(folder, options))
-    dataset_json = _dataset_json(layout, options)
     cases = [item for item in items if isinstance(item, Case)]
+    dataset_json = _dataset_json(layout, options, _ending(cases) if cases else layout.ending)
     is_flat = layout.is_flat
     if cases:
         in_files = set(layout.in_files) if layout.in_files else None
@@ -78,7 +80,15 @@ def _split(layout: Layout, name: str | None) -> Split | None:
     return splits[name]
 
 
-def _dataset_json(layout: Layout, options: Options) -> dict[str, Any]:
+def _ending(cases: Sequence[Case]) -> str:
+    """The ending of all files. Raises ValueError where there are several."""
+    endings = sorted({"".join(file.suffixes) for case in cases for file in (*case.images, case.label)})
+    if len(endings) > 1:
+        raise ValueError(f"{cases[0].label.parent} and the like mix {', '.join(endings)}: nnU-Net needs one; convert")
+    return endings[0]
+
+
+def _dataset_json(layout: Layout, options: Options, ending: str) -> dict[str, Any]:
     channels = ("rgb_to_0_1",) if options.window else layout.channels
     content: dict[str, Any] = {
         "name": layout.title,
@@ -87,7 +97,7 @@ def _dataset_json(layout: Layout, options: Options) -> dict[str, Any]:
         "converted_by": "nnunet-archs convert",
         "channel_names": {str(i): name for i, name in enumerate(channels)},
         "labels": dict(layout.labels),
-        "file_ending": layout.ending,
+        "file_ending": ending,
         **layout.more,
     }
     regions = [name for name, label in layout.labels.items() if name != "background"]

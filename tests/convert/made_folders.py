@@ -1,7 +1,10 @@
 """Small made-up data sets in official layouts."""
 
+import nibabel
 import numpy as np
+import SimpleITK
 import tifffile
+from scipy.io import savemat
 from skimage.io import imsave
 
 
@@ -74,6 +77,95 @@ def make_isbi2012(folder):
     return folder
 
 
+def circle(centre, radius):
+    """32 points (x, y), counted from 1 as MATLAB does."""
+    angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    return np.stack([centre[0] + radius * np.cos(angles), centre[1] + radius * np.sin(angles)], axis=1) + 1
+
+
+def contours(centre, inner, outer):
+    return np.concatenate([circle(centre, inner), np.zeros((1, 2)), circle(centre, outer)])
+
+
+def make_york(folder, shape=(40, 60, 2, 3)):
+    """Four subjects; the first slice of the last time is not annotated."""
+    folder.mkdir(parents=True)
+    for number in range(1, 5):
+        cells = np.empty(shape[2:], dtype=object)
+        for z, t in np.ndindex(cells.shape):
+            cells[z, t] = contours((38.3, 17.6), 5 + number / 2, 9.5 + t)
+        cells[0, -1] = np.array([[-99999.0]])
+        volumes = rng(number).integers(0, 700, shape, dtype=np.int16)
+        savemat(folder / f"sol_yxzt_pat{number}.mat", {"sol_yxzt": volumes})
+        savemat(folder / f"manual_seg_32points_pat{number}.mat", {"manual_seg_32points": cells})
+    return folder
+
+
+def write_volume(file, array, spacing=(0.8, 0.7, 3.0)):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image = SimpleITK.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    image.SetOrigin((-12.0, 5.0, 40.0))
+    SimpleITK.WriteImage(image, str(file))
+
+
+def hounsfield(shape, seed=0):
+    return rng(seed).integers(-1000, 1000, shape).astype(np.int16)
+
+
+def labelled(shape, *values):
+    """A label map with a rod of each value."""
+    array = np.zeros(shape, dtype=np.uint8)
+    for row, value in enumerate(values):
+        array[:, 2 + row, 3:9] = value
+    return array
+
+
+def make_covid19(folder):
+    """Eight slices, the last two without any infection."""
+    labels = labelled((8, 16, 20), 1, 2, 3)
+    labels[6:] = 0
+    write_volume(folder / "tr_im.nii.gz", hounsfield((8, 16, 20)).astype(np.float32))
+    write_volume(folder / "tr_mask.nii.gz", labels)
+    write_volume(folder / "val_im.nii.gz", hounsfield((2, 16, 20)))
+    return folder
+
+
+def make_kits19(folder):
+    """The first axis of the files is the slice, as nibabel sees them, and the last with 3 mm the third in space."""
+    for i in range(5):
+        case = folder / "data" / f"case_{i:05}"
+        write_turned(case / "imaging.nii.gz", hounsfield((6, 16, 20), seed=i))
+        if i < 4:
+            write_turned(case / "segmentation.nii.gz", labelled((6, 16, 20), 1, 2))
+    return folder
+
+
+def write_turned(file, array):
+    """Axes (slice, y, x) of a NIfTI file with an affine that says so."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.array([[0, 0, -0.8, 0], [0, -0.7, 0, 0], [-3.0, 0, 0, 0], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(array, affine), file)
+
+
+def make_lits(folder):
+    for i in range(5):
+        part = folder / f"Training Batch {1 + i % 2}"
+        write_volume(part / f"volume-{i}.nii", hounsfield((6, 16, 20), seed=i))
+        write_volume(part / f"segmentation-{i}.nii", labelled((6, 16, 20), 1, 2))
+    return folder
+
+
+def make_brats19(folder):
+    for i in range(5):
+        name = f"BraTS19_2013_{i}_1"
+        case = folder / ("HGG" if i % 2 else "LGG") / name
+        for seed, kind in enumerate(("t1", "t1ce", "t2", "flair")):
+            write_volume(case / f"{name}_{kind}.nii.gz", hounsfield((6, 16, 20), seed))
+        write_volume(case / f"{name}_seg.nii.gz", labelled((6, 16, 20), 1, 2, 4))
+    return folder
+
+
 # how to make each, and a file without which it is not whole
 MADE = {
     "dsb2018": (make_dsb2018, "stage1_train/id3/images/id3.png"),
@@ -81,4 +173,9 @@ MADE = {
     "isic2018": (make_isic2018, "ISIC2018_Task1-2_Training_Input/ISIC_0000003.jpg"),
     "liver400": (make_liver400, "val/001.png"),
     "isbi2012": (make_isbi2012, "train-labels.tif"),
+    "york": (make_york, "manual_seg_32points_pat2.mat"),
+    "covid19": (make_covid19, "tr_mask.nii.gz"),
+    "kits19": (make_kits19, "data/case_00002/imaging.nii.gz"),
+    "lits": (make_lits, "Training Batch 2/volume-3.nii"),
+    "brats19": (make_brats19, "HGG/BraTS19_2013_3_1/BraTS19_2013_3_1_t1ce.nii.gz"),
 }

@@ -30,8 +30,8 @@ def files(folder):
 
 
 def test_help_names_the_layouts_there_are():
-    assert script.LAYOUTS == tuple(LAYOUTS)
-    assert RECOGNISED == list(MADE)
+    assert tuple(LAYOUTS) == script.LAYOUTS
+    assert list(MADE) == RECOGNISED
 
 
 @pytest.mark.parametrize("name", RECOGNISED)

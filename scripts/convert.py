@@ -12,7 +12,7 @@ EXAMPLE = "nnunet-archs convert stage1_train -d 501 --layout dsb2018 --size 256 
 
 LAYOUTS = (
     *("dsb2018", "glas", "isic2018", "liver400", "isbi2012", "york"),
-    *("covid19", "covid19-classes", "kits19", "lits", "brats19"),
+    *("covid19", "covid19-classes", "kits19", "lits", "brats19", "luna16", "lidc"),
 )
 
 

@@ -10,13 +10,14 @@ from typing import Any
 from .case_files import Case
 from .folders import FORMS, check_files
 from .layout import Layout, Options
+from .nodules import LAYOUTS as NODULES
 from .pictures import LAYOUTS as PICTURES
 from .raw_data import RawData
 from .splits import FIVE_FOLDS, Split, apply
 from .volumes import LAYOUTS as VOLUMES
 from .york import LAYOUTS as YORK
 
-LAYOUTS = {layout.name: layout for layout in (*PICTURES, *YORK, *VOLUMES)}
+LAYOUTS = {layout.name: layout for layout in (*PICTURES, *YORK, *VOLUMES, *NODULES)}
 
 
 def recognise(folder: Path) -> Layout | None:
@@ -97,6 +98,7 @@ def _dataset_json(layout: Layout, options: Options, ending: str) -> dict[str, An
         "converted_by": "nnunet-archs convert",
         "channel_names": {str(i): name for i, name in enumerate(channels)},
         "labels": dict(layout.labels),
+        **({"description": "; ".join(notes)} if (notes := layout.notes(options)) else {}),
         "file_ending": ending,
         **layout.more,
     }

@@ -90,6 +90,11 @@ def windowed(values: Array, window: Window) -> npt.NDArray[np.uint8]:
     return np.rint((np.clip(values, low, high).astype(np.float64) - low) * (WHITE / (high - low))).astype(np.uint8)
 
 
+def in_window(values: Array, window: Window | None) -> Array:
+    """Bytes of a window, or the values as they are."""
+    return values if window is None else windowed(values, window)
+
+
 def filled(outline: Array, shape: Sequence[int]) -> Mask:
     """The pixels whose centres lie within a polygon of points (x, y), pixel centres being at whole numbers."""
     return np.asarray(polygon2mask(tuple(shape), np.asarray(outline)[:, ::-1]), dtype=bool)

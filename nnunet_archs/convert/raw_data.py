@@ -74,10 +74,14 @@ def write_dataset(data: RawData, folder: Path) -> None:
     """
     training = _write_part("Tr", data.training, folder, data)
     _write_part("Ts", data.test, folder, data)
+    if not any(training.values()):
+        raise ValueError("nothing in these files is annotated: there is no case to train on; add annotated ones")
     dataset_json = {**data.dataset_json, "numTraining": sum(map(len, training.values()))}
     save_json(dataset_json, str(folder / "dataset.json"), sort_keys=False)
     if data.folds:
         folds = [[sorted(case for item in items for case in training[item]) for items in fold] for fold in data.folds]
+        if not all(cases for fold in folds for cases in fold):
+            raise ValueError("a fold has no case to train on, or to validate on: add annotated cases")
         splits = [{"train": train, "val": val} for train, val in folds]
         save_json(splits, str(folder / SPLITS), sort_keys=False)
     for name, content in data.more.items():

@@ -12,7 +12,7 @@ import SimpleITK
 
 from .case_files import Case
 from .layout import Layout, Options, found, there
-from .pixels import Array, Window, array_of, read_volume, windowed
+from .pixels import Array, Window, array_of, in_window, read_volume, windowed
 from .raw_data import Drawn, Item, Unit
 from .splits import THREE_FOLDS
 
@@ -84,11 +84,6 @@ def draw_in_window(case: Case, window: Window) -> Iterator[Drawn]:
         sizes = f"{case.label} has shape {label.shape} and {case.images[0]} {volume.GetSize()[::-1]}"
         raise ValueError(f"{sizes}: they must be equal; replace one")
     yield Drawn(case.name, windowed(array_of(volume), window), label, volume)
-
-
-def in_window(values: Array, window: Window | None) -> Array:
-    """Bytes of a window, or the values as they are."""
-    return values if window is None else windowed(values, window)
 
 
 BRATS_CHANNELS = {"t1": "T1", "t1ce": "T1ce", "t2": "T2", "flair": "FLAIR"}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from .layout import Layout, Options, found, there
 from .pixels import Array, filled
@@ -72,7 +71,8 @@ def read_variable(file: Path) -> Array:
     """The one variable of a MATLAB file. Raises ValueError where it cannot be read, or holds several."""
     try:
         content = {name: value for name, value in loadmat(file).items() if not name.startswith("__")}
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
+    # The reader raises what it likes.
+    except Exception as error:
         raise ValueError(f"{file} cannot be read as a MATLAB file ({error}); replace it") from error
     if len(content) != 1:
         raise ValueError(f"{file} holds the variables {', '.join(content)}: it must be one; replace it")

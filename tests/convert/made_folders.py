@@ -166,6 +166,78 @@ def make_brats19(folder):
     return folder
 
 
+def ring(centre, radius):
+    """Pixels (x, y) of a square's edge, in order."""
+    x, y = centre
+    side = range(-radius, radius)
+    top = [(x + i, y - radius) for i in side] + [(x + radius, y + i) for i in side]
+    return top + [(x - i, y + radius) for i in side] + [(x - radius, y - i) for i in side]
+
+
+def read_message(series, sessions):
+    """An XML file of LIDC-IDRI's, of sessions that hold outlines (z, the image's UID, is an inclusion, points)."""
+
+    def roi(z, image, inclusion, points):
+        edges = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in points)
+        where = f"<imageZposition>{z}</imageZposition><imageSOP_UID>{image}</imageSOP_UID>"
+        return f"<roi>{where}<inclusion>{str(inclusion).upper()}</inclusion>{edges}</roi>"
+
+    nodules = [
+        "<unblindedReadNodule>" + "".join(roi(*o) for o in outlines) + "</unblindedReadNodule>" for outlines in sessions
+    ]
+    read = "".join(f"<readingSession>{nodule}</readingSession>" for nodule in nodules)
+    header = f"<ResponseHeader><SeriesInstanceUid>{series}</SeriesInstanceUid></ResponseHeader>"
+    return f'<?xml version="1.0"?><LidcReadMessage xmlns="http://www.nih.gov">{header}{read}</LidcReadMessage>'
+
+
+def make_dicom(folder, series, values, spacing=(0.7, 0.8, 2.5)):
+    """A series of CT; the UIDs of its images from below upwards."""
+    folder.mkdir(parents=True)
+    writer = SimpleITK.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    uids = [f"{series}.{i}" for i in range(len(values))]
+    for i, (plane, uid) in enumerate(zip(values, uids, strict=True)):
+        image = SimpleITK.GetImageFromArray(plane)
+        image.SetSpacing(spacing[:2])
+        tags = {"0008|0018": uid, "0020|000d": "1.2.3", "0020|000e": series, "0008|0060": "CT", "0020|0013": str(i)}
+        tags |= {"0020|0032": f"-10\\20\\{30 + spacing[2] * i}", "0020|0037": "1\\0\\0\\0\\1\\0"}
+        tags |= {"0028|1052": "0", "0028|1053": "1", "0018|0050": str(spacing[2])}
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{len(values) - i:06}.dcm"))
+        writer.Execute(image)
+    return uids
+
+
+def make_lidc(folder):
+    """Three of four readers see a nodule with a hole on slices 1 and 2, one sees another on slice 4."""
+    for i in range(5):
+        series = f"1.2.826.{i + 1}"
+        place = folder / f"LIDC-IDRI-{i + 1:04}" / "study" / "series"
+        uids = make_dicom(place, series, hounsfield((6, 24, 20), seed=i))
+        nodule = [(30 + 2.5 * z, uids[z], True, ring((9, 12), 5)) for z in (1, 2)]
+        nodule += [(30 + 2.5 * z, uids[z], False, ring((9, 12), 1)) for z in (1, 2)]
+        small = [(40.0, uids[4], True, [(3, 3)])]
+        sessions = [nodule, nodule, [*nodule, *small], [(40.0, uids[4], True, ring((9, 12), 4))]]
+        (place / "max.xml").write_text(read_message(series, sessions))
+    radiograph = folder / "LIDC-IDRI-0001" / "study" / "radiograph"
+    radiograph.mkdir()
+    (radiograph / "max.xml").write_text('<IdriReadMessage xmlns="http://www.nih.gov"></IdriReadMessage>')
+    return folder
+
+
+def make_luna16(folder):
+    """Two subsets; a nodule in each scan but the last."""
+    rows = ["seriesuid,coordX,coordY,coordZ,diameter_mm"]
+    for i in range(5):
+        series = f"1.3.6.{i}"
+        write_volume(folder / f"subset{i % 2}" / f"{series}.mhd", hounsfield((6, 24, 20), seed=i))
+        if i < 4:
+            rows.append(f"{series},-4.3,13.2,49.1,{6 + i}.5")
+    (folder / "annotations.csv").write_text("\n".join(rows))
+    return folder
+
+
 # how to make each, and a file without which it is not whole
 MADE = {
     "dsb2018": (make_dsb2018, "stage1_train/id3/images/id3.png"),
@@ -178,4 +250,6 @@ MADE = {
     "kits19": (make_kits19, "data/case_00002/imaging.nii.gz"),
     "lits": (make_lits, "Training Batch 2/volume-3.nii"),
     "brats19": (make_brats19, "HGG/BraTS19_2013_3_1/BraTS19_2013_3_1_t1ce.nii.gz"),
+    "luna16": (make_luna16, "annotations.csv"),
+    "lidc": (make_lidc, None),
 }

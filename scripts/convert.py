@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hold-out", action="store_true", help=held_out)
     binary = "labels of a folder of images and labels are ids of instances: all above 0 become 1"
     parser.add_argument("--binary", action="store_true", help=binary)
+    cropped = "crop an nnU-Net raw data set to what this trained model predicts in fold_*/validation; predictions of "
+    cropped += "test cases may follow in another folder"
+    parser.add_argument("--crop-to", type=Path, nargs="+", metavar="MODEL_FOLDER", help=cropped)
+    margin = "round what is predicted, as 10mm or 8voxels; default: %(default)s"
+    parser.add_argument("--margin", default="10mm", metavar="LENGTH", help=margin)
 
 
 def positive(text: str) -> int:

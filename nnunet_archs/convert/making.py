@@ -9,12 +9,14 @@ from pathlib import Path
 from nnunet_archs.files import atomic_folder
 from nnunet_archs.nnunet.datasets import FOLDERS, check_folders
 
+from .crop import inspect_crop, margin_of
 from .folders import inspect_folder
 from .layout import Layout, Options
 from .layouts import inspect_layout, layout_of
 from .raw_data import SPLITS, RawData, write_dataset
 
 MAX_ID = 999
+NOT_OF_FOLDERS = ("size", "window", "annotations", "split", "seed")  # options of official layouts alone
 
 
 def convert(args: argparse.Namespace) -> Path:
@@ -25,7 +27,7 @@ def convert(args: argparse.Namespace) -> Path:
     """
     check_folders("nnUNet_raw")
     folder = args.folder.resolve()
-    layout = layout_of(folder, args.layout)
+    layout = None if args.crop_to else layout_of(folder, args.layout)
     target = Path(str(FOLDERS["nnUNet_raw"])) / new_name(args.dataset, layout.name if layout else folder.name)
     check_free(target.name)
     kind = f"as {layout.name}, {layout.title}" if layout else "as a folder of images and labels"
@@ -40,10 +42,13 @@ def convert(args: argparse.Namespace) -> Path:
 
 def inspect(args: argparse.Namespace, folder: Path, layout: Layout | None) -> RawData:
     """Check what there is to convert."""
+    if args.crop_to:
+        if refused := [name for name in (*NOT_OF_FOLDERS, "layout", "hold_out", "binary") if getattr(args, name)]:
+            raise ValueError(f"--crop-to does nothing else: leave --{refused[0].replace('_', '-')} out")
+        return inspect_crop(folder, [place.resolve() for place in args.crop_to], margin_of(args.margin))
     options = Options(args.size, window_of(args.window), args.annotations)
     if layout is None:
-        needless = {"size": args.size, "window": args.window, "annotations": args.annotations, "split": args.split}
-        for name in (name for name, value in needless.items() if value is not None):
+        for name in (name for name in NOT_OF_FOLDERS if getattr(args, name) is not None):
             raise ValueError(f"--{name} is for official layouts, and {folder} has none: leave it out")
         return inspect_folder(folder, hold_out=args.hold_out, binary=args.binary)
     for name in (name for name in ("hold_out", "binary") if getattr(args, name)):

@@ -254,7 +254,7 @@ def read_balls(file: Path) -> dict[str, list[Ball]]:
     """LUNA16's nodules by series. Raises ValueError where the file has not its columns."""
     balls: dict[str, list[Ball]] = defaultdict(list)
     try:
-        with file.open(newline="") as lines:
+        with file.open(newline="", encoding="utf-8") as lines:
             for row in csv.DictReader(lines):
                 centre = (float(row["coordX"]), float(row["coordY"]), float(row["coordZ"]))
                 balls[row["seriesuid"]].append(Ball(centre, float(row["diameter_mm"])))

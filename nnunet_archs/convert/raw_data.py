@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from nnunet_archs.nnunet.images import reader_for
 
-from .case_files import Case, check_case
+from .case_files import Box, Case, check_case
+from .cut import cut
 
 N_AXES_4D = 4
 SPLITS = "splits_final.json"  # nnU-Net's planners copy it from the raw data to where trainings look for it
@@ -126,20 +127,28 @@ def _write_images(case: Case, folder: Path, data: RawData) -> None:
             for volume in range(volumes.GetSize()[-1]):
                 SimpleITK.WriteImage(volumes[..., volume], str(next(targets)), True)
         else:
-            shutil.copyfile(image, next(targets))
+            _copy(image, next(targets), case.box)
 
 
 def _write_label(case: Case, folder: Path, data: RawData) -> None:
     """Write a case's label map: a copy, or with consecutive labels."""
     target = folder / f"{case.name}{data.dataset_json['file_ending']}"
     if data.new_labels is None:
-        shutil.copyfile(case.label, target)
+        _copy(case.label, target, case.box)
         return
     reader = reader_for(data.dataset_json, case.label)
     label, properties = reader.read_seg(str(case.label))
     old = np.array(sorted(data.new_labels))
     new = np.array([data.new_labels[value] for value in old], dtype=np.uint8)
     reader.write_seg(new[np.searchsorted(old, label[0])], str(target), properties)
+
+
+def _copy(file: Path, target: Path, box: Box | None) -> None:
+    """Copy a file, or what is in a box of it."""
+    if box is None:
+        shutil.copyfile(file, target)
+    else:
+        cut(file, box, target)
 
 
 def _write_drawn(drawn: Drawn, images: Path, labels: Path, ending: str) -> Case:

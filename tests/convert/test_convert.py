@@ -6,7 +6,7 @@ from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import pytest
-from made_folders import MADE
+from made_folders import MADE, write
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from nnunet_archs.convert.layouts import LAYOUTS
@@ -114,6 +114,15 @@ def test_bad_options(arguments, message, tmp_path, raw, capsys):
     assert main(["convert", str(tmp_path / "source"), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not raw.exists()
+
+
+def test_a_folder_of_pairs(tmp_path, raw):
+    for i in range(10):
+        for part in ("images", "labels"):
+            write(tmp_path / "My nuclei" / part / f"{i}.png", np.eye(12, dtype=np.uint8) * (1 + i))
+    assert main(["convert", str(tmp_path / "My nuclei"), "-d", "7", "--binary", "--hold-out"]) == 0
+    counts = [len(list((raw / "Dataset007_My_nuclei" / part).iterdir())) for part in ("labelsTr", "labelsTs")]
+    assert counts == [8, 2]
 
 
 def test_an_id_that_is_taken(tmp_path, raw, capsys):

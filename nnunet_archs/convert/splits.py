@@ -80,8 +80,8 @@ def train_is_a_part(groups: dict[str, str], seed: int) -> Division:
     return Division((_fold(tuple(groups), validated),))
 
 
-FIVE_FOLDS = Split("five folds at random", random_folds(5))
-THREE_FOLDS = Split("three folds at random", random_folds(3))
+FIVE_FOLDS = Split("five folds", random_folds(5))
+THREE_FOLDS = Split("three folds", random_folds(3))
 
 
 def apply(split: Split, seed: int | None, data: RawData) -> RawData:
@@ -89,7 +89,10 @@ def apply(split: Split, seed: int | None, data: RawData) -> RawData:
     groups = {group_of(item): part_of(item) for item in data.training}
     used = split.seed if seed is None or split.seed is None else seed
     division = split.divide(groups, used or 0)
-    words = split.words if used is None else f"{split.words}, seed {used}"
+    words = split.words if used is None else f"{split.words}, at random (seed {used})"
+    if len(division.folds) == 1:
+        parts = zip(("train", "validate", "test"), (*division.folds[0], division.test), strict=True)
+        words += "; here " + ", ".join(f"{len(groups)} to {use} on" for use, groups in parts if groups)
     return replace(
         data,
         dataset_json={**data.dataset_json, "split": words},

@@ -3,6 +3,7 @@
 import json
 from multiprocessing.context import SpawnContext
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,3 +137,11 @@ def test_a_folder_of_no_known_layout(tmp_path, raw, capsys):
     (tmp_path / "notes.txt").touch()
     assert main(["convert", str(tmp_path), "-d", "501"]) == 2
     assert "has none of the known layouts: give an nnU-Net raw data set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_the_docs_list_each_layout(layout):
+    page = (Path(__file__).parents[2] / "docs" / "convert.md").read_text(encoding="utf-8")
+    splits = "; ".join(f"`{name}`: {split.words}" for name, split in layout.splits.items()) or "nnU-Net's"
+    cells = (f"`{layout.name}`", layout.title, f"`{layout.form}`", splits, layout.licence, layout.source)
+    assert f"| {' | '.join(cells)} |\n" in page

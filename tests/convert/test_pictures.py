@@ -85,6 +85,8 @@ def test_a_seed_divides_otherwise(tmp_path):
     folder = make_dsb2018(tmp_path / "source")
     made = [splits(convert("dsb2018", folder, tmp_path / str(seed), seed=seed))[0]["val"] for seed in range(3)]
     assert len(set(map(tuple, made))) > 1
+    written = json.loads((tmp_path / "0" / "dataset.json").read_text())
+    assert written["split"].endswith("as CAggNet, at random (seed 0); here 4 to train on, 2 to validate on")
 
 
 def test_the_real_nuclei(tmp_path):

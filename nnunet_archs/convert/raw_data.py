@@ -154,7 +154,10 @@ def _copy(file: Path, target: Path, box: Box | None) -> None:
 def _write_drawn(drawn: Drawn, images: Path, labels: Path, ending: str) -> Case:
     """Write a case that is in memory; its files."""
     case = Case(drawn.name, (images / f"{drawn.name}_0000{ending}",), labels / f"{drawn.name}{ending}")
-    for array, file in ((drawn.image, case.images[0]), (drawn.label.astype(np.uint8), case.label)):
+    label = drawn.label.astype(np.uint8)
+    if (label != drawn.label).any():
+        raise ValueError(f"{drawn.name} has labels that are no whole numbers from 0 to 255: correct its files")
+    for array, file in ((drawn.image, case.images[0]), (label, case.label)):
         if drawn.grid is None:
             imsave(file, array, check_contrast=False)
         else:

@@ -85,9 +85,15 @@ THREE_FOLDS = Split("three folds", random_folds(3))
 
 
 def apply(split: Split, seed: int | None, data: RawData) -> RawData:
-    """Divide the cases of `data`, which are all to be trained on so far."""
+    """Divide the cases of `data`, which are all to be trained on so far.
+
+    Raises:
+        ValueError: for a seed of what is not at random, and for fewer cases than it takes.
+    """
+    if seed is not None and split.seed is None:
+        raise ValueError(f"--seed {seed}: the split is not at random ({split.words}); leave the seed out")
     groups = {group_of(item): part_of(item) for item in data.training}
-    used = split.seed if seed is None or split.seed is None else seed
+    used = split.seed if seed is None else seed
     division = split.divide(groups, used or 0)
     words = split.words if used is None else f"{split.words}, at random (seed {used})"
     if len(division.folds) == 1:

@@ -15,6 +15,7 @@ from .pixels import Array, filled
 from .raw_data import Drawn, Unit
 from .splits import THREE_FOLDS
 
+IMAGES, CONTOURS = "sol_yxzt", "manual_seg_32points"
 N_POINTS = 32  # of a contour: rows 1 to 32 the endocardium, 33 a separator, 34 to 65 the epicardium
 NO_CONTOUR = -99999
 MYOCARDIUM, CAVE = 1, 2
@@ -36,7 +37,7 @@ def find_york(folder: Path, options: Options) -> list[Unit]:
 
 def draw_york(name: str, image_file: Path, contour_file: Path) -> Iterator[Drawn]:
     """The annotated slices of all times, z and t counted from 1 in their names, as MATLAB does."""
-    volumes, contours = read_variable(image_file), read_variable(contour_file)
+    volumes, contours = read_variable(image_file, IMAGES), read_variable(contour_file, CONTOURS)
     if volumes.ndim not in (3, 4) or volumes.dtype == object:
         raise ValueError(f"{image_file} has shape {volumes.shape}: it must be y, x, z and time; replace it")
     volumes = volumes.reshape(*volumes.shape, *[1] * (4 - volumes.ndim))
@@ -67,16 +68,15 @@ def draw_contours(points: Array, shape: tuple[int, ...], file: Path) -> Array:
     return label
 
 
-def read_variable(file: Path) -> Array:
-    """The one variable of a MATLAB file. Raises ValueError where it cannot be read, or holds several."""
+def read_variable(file: Path, name: str) -> Array:
+    """A variable of a MATLAB file. Raises ValueError where it cannot be read."""
     try:
-        content = {name: value for name, value in loadmat(file).items() if not name.startswith("__")}
+        return np.asarray(loadmat(file, variable_names=[name])[name])
+    except KeyError as error:
+        raise ValueError(f"{file} holds no {name}: replace it") from error
     # The reader raises what it likes.
     except Exception as error:
         raise ValueError(f"{file} cannot be read as a MATLAB file ({error}); replace it") from error
-    if len(content) != 1:
-        raise ValueError(f"{file} holds the variables {', '.join(content)}: it must be one; replace it")
-    return np.asarray(next(iter(content.values())))
 
 
 LAYOUTS = (

@@ -141,6 +141,11 @@ def test_photographs_in_file_order(tmp_path):
     assert [len(division.folds[0][0]), len(division.folds[0][1]), len(division.test)] == [1815, 259, 520]
 
 
+def test_what_is_in_order_takes_no_seed(tmp_path):
+    with pytest.raises(ValueError, match=r"--seed 3: the split is not at random"):
+        inspect_layout(LAYOUTS["isic2018"], make_isic2018(tmp_path), Options(), None, 3)
+
+
 def test_the_edge_of_a_lesion_is_cut_at_one_half(tmp_path):
     """6 of 32 columns are 2.25 of 12, and 7 are 2.63."""
     for columns, expected in ((6, 2), (7, 3)):

@@ -56,10 +56,14 @@ def test_a_contour_of_one_wall_alone_is_no_annotation(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("manual_seg_32points_pat1", {"a": np.zeros((2, 2))}, r"has shape \(2, 2\): it must have a cell"),
-        ("manual_seg_32points_pat1", {"a": 1, "b": 2}, r"holds the variables a, b"),
-        ("sol_yxzt_pat1", {"a": np.zeros((4, 4))}, r"must be y, x, z and time"),
-        ("sol_yxzt_pat1", {"a": np.full((40, 60, 2, 3), -1)}, r"has values from -1 to -1"),
+        (
+            "manual_seg_32points_pat1",
+            {"manual_seg_32points": np.zeros((2, 2))},
+            r"\(2, 2\): it must have a cell",
+        ),
+        ("manual_seg_32points_pat1", {"a": 1}, r"holds no manual_seg_32points"),
+        ("sol_yxzt_pat1", {"sol_yxzt": np.zeros((4, 4))}, r"must be y, x, z and time"),
+        ("sol_yxzt_pat1", {"sol_yxzt": np.full((40, 60, 2, 3), -1)}, r"has values from -1 to -1"),
         ("sol_yxzt_pat1", None, r"cannot be read as a MATLAB file"),
     ],
 )

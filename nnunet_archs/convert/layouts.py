@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -59,6 +60,8 @@ def inspect_layout(layout: Layout, folder: Path, options: Options, split: str | 
             raise ValueError(f"--{name} is not for {layout.name}, but for {takers}: leave it out")
     chosen = _split(layout, split)
     items = tuple(layout.find(folder, options))
+    if twice := [name for name, n in Counter(item.name for item in items).items() if n > 1]:
+        raise ValueError(f"{folder} holds the case {twice[0]} twice, in two of its folders; remove one")
     cases = [item for item in items if isinstance(item, Case)]
     dataset_json = _dataset_json(layout, options, _ending(cases) if cases else layout.ending)
     is_flat = layout.is_flat

@@ -97,6 +97,14 @@ def test_enhancing_tumour_is_3(tmp_path):
     assert flair.read_bytes() == (tmp_path / "source" / "LGG" / name / f"{name}_flair.nii.gz").read_bytes()
 
 
+def test_a_number_that_is_there_twice(tmp_path):
+    folder = make_lits(tmp_path)
+    for kind in ("volume", "segmentation"):
+        write_volume(folder / "Training Batch 1" / f"{kind}-1.nii", labelled((6, 16, 20), 1))
+    with pytest.raises(ValueError, match=r"holds the case liver_001 twice"):
+        inspect_layout(LAYOUTS["lits"], folder, Options(), None, None)
+
+
 def test_files_of_two_endings(tmp_path):
     folder = make_lits(tmp_path)
     write_volume(folder / "Training Batch 1" / "volume-8.nii.gz", labelled((6, 16, 20)))

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_archs.nnunet.images import read_image
+
+Box: TypeAlias = tuple[tuple[int, int], ...]  # from and to, of each axis of a file, x first
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class Case:
     name: str
     images: tuple[Path, ...]
     label: Path
+    box: Box | None = None  # what is cut out of them, if anything
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,29 @@
 """Turn a folder of images and labels into an nnU-Net raw data set, after checking every file."""
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import count
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
-from skimage.io import imread, imsave
+from tqdm import tqdm
 
 from nnunet_archs.nnunet.datasets import normal_form
 from nnunet_archs.nnunet.images import read_image, reader_for
 
 from .case_files import Case, Contents, check_case
+from .raw_data import RawData, check_labels, known_values
 
 N_FOLDS = 5  # of nnU-Net's cross-validation, which needs as many training cases
 TEST_SHARE = 5  # one case in five is held out where a data set has no labelled test cases
 SEED = 20240229
 MSD_ONLY = ("numTest", "training", "test", "tensorImageSize")  # paths that are no longer true
-N_AXES_4D = 4
 MAX_LABEL = 255  # what a label map of bytes holds
 FORMS = (
     "an nnU-Net raw data set (dataset.json, imagesTr, labelsTr), an MSD task folder (the same, 4D images), "
@@ -35,22 +32,11 @@ FORMS = (
 ENDINGS = sorted({ending for reader in LIST_OF_IO_CLASSES for ending in reader.supported_file_endings})
 
 
-@dataclass(frozen=True)
-class RawData:
-    """Checked cases, and what it takes to write them as an nnU-Net raw data set."""
-
-    dataset_json: dict[str, Any]
-    training: tuple[Case, ...]
-    test: tuple[Case, ...]
-    is_flat: bool  # the images have one plane: nnU-Net plans 2d for them, and nothing else
-    may_be_4d: bool = False  # a file may hold a volume for each channel, as the MSD has it: they are split
-    drop_alpha: bool = False  # RGBA images
-    new_labels: Mapping[int, int] | None = None  # values in the files -> consecutive ones
-    notes: tuple[str, ...] = ()  # what the user should know
-
-
-def inspect_folder(folder: Path) -> RawData:
+def inspect_folder(folder: Path, *, hold_out: bool = True, binary: bool = False) -> RawData:
     """Read all images and labels of `folder` and return what is to be written; nothing is written yet.
+
+    With `hold_out` a fifth of the cases is kept for testing where there are no others. With `binary` labels of pairs
+    are ids of instances, and all above 0 become one label.
 
     Raises ValueError for a folder of no known form, an image without label and the reverse, a file that is no
     image, labels of another shape than their image or with unknown values, and fewer than 5 training cases.
@@ -58,31 +44,35 @@ def inspect_folder(folder: Path) -> RawData:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: give {FORMS}")
     if (folder / "dataset.json").is_file():
-        return _hold_out(_inspect_dataset(folder), folder)
+        if binary:
+            raise ValueError(f"{folder / 'dataset.json'} says what the labels are: leave --binary out")
+        return _check_count(_inspect_dataset(folder), folder, hold_out=hold_out)
     if (folder / "images").is_dir() and (folder / "labels").is_dir():
-        return _hold_out(_inspect_pairs(folder), folder)
+        return _check_count(_inspect_pairs(folder, binary=binary), folder, hold_out=hold_out)
     what = "holds neither dataset.json nor images/ and labels/" if any(folder.iterdir()) else "is empty"
     raise ValueError(f"{folder} {what}: give {FORMS}")
 
 
-def write_dataset(data: RawData, folder: Path) -> None:
-    """Write `data` as an nnU-Net raw data set into the new folder `folder`; the source is only read."""
-    for part, cases in (("Tr", data.training), ("Ts", data.test)):
-        images, labels = folder / f"images{part}", folder / f"labels{part}"
-        images.mkdir(parents=True)
-        labels.mkdir()
-        for case in cases:
-            _write_images(case, images, data)
-            _write_label(case, labels, data)
-    dataset_json = {**data.dataset_json, "numTraining": len(data.training)}
-    save_json(dataset_json, str(folder / "dataset.json"), sort_keys=False)
+def check_files(
+    cases: Sequence[Case], dataset_json: Mapping[str, Any], values: set[int] | None = None
+) -> list[Contents]:
+    """Read the files of all cases; what each holds. Raises ValueError for the first that is not as it should be.
+
+    `values` are those that label maps may hold, where they are not the labels of dataset.json.
+    """
+    reader = reader_for(dataset_json, cases[0].images[0])
+    contents = []
+    for case in tqdm(cases, desc="Checking", unit="case", leave=False, disable=None):
+        contents.append(check_case(case, reader, len(dataset_json["channel_names"])))
+        check_labels(case, contents[-1].values, known_values(dataset_json) if values is None else values)
+    return contents
 
 
 def _inspect_dataset(folder: Path) -> RawData:
     """Inspect an nnU-Net raw data set, of its first version too, or an MSD task folder."""
     source = _load_dataset_json(folder / "dataset.json")
     dataset_json = {key: value for key, value in source.items() if key not in ("dataset", *MSD_ONLY)}
-    known = _known_values(dataset_json, folder / "dataset.json")
+    _check_known_values(dataset_json, folder / "dataset.json")
     ending = dataset_json["file_ending"]
     if "dataset" in source:
         files = get_filenames_of_train_images_and_targets(str(folder), source)
@@ -92,24 +82,18 @@ def _inspect_dataset(folder: Path) -> RawData:
     test = []
     if _files(folder / "labelsTs"):
         test = _pair_dataset(folder / "imagesTs", folder / "labelsTs", ending)
-    reader = reader_for(dataset_json, training[0].images[0])
-    contents = []
-    for case in (*training, *test):
-        contents.append(check_case(case, reader, len(dataset_json["channel_names"])))
-        if unknown := contents[-1].values - known:
-            rule = f"dataset.json knows {sorted(known)}; add it there, or correct the file"
-            raise ValueError(f"{case.label} holds the label {min(unknown)}: {rule}")
+    contents = check_files([*training, *test], dataset_json)
     return RawData(
         dataset_json,
         tuple(training),
         tuple(test),
         is_flat=all(found.is_flat for found in contents),
-        may_be_4d=isinstance(reader, SimpleITKIO),
+        may_be_4d=isinstance(reader_for(dataset_json, training[0].images[0]), SimpleITKIO),
         notes=tuple(_notes(contents)),
     )
 
 
-def _inspect_pairs(folder: Path) -> RawData:
+def _inspect_pairs(folder: Path, *, binary: bool) -> RawData:
     """Inspect a folder with `images` and `labels` of equal names."""
     endings = {_ending(file) for part in ("images", "labels") for file in _files(folder / part)}
     if len(endings) > 1:
@@ -118,15 +102,19 @@ def _inspect_pairs(folder: Path) -> RawData:
     cases = _pair(folder / "images", folder / "labels", ending, numbered=False)
     reader = reader_for({"file_ending": ending}, cases[0].images[0])
     n_channels = len(read_image(reader, cases[0].images)[0])
-    contents = [check_case(case, reader, n_channels) for case in cases]
-    new_labels = _consecutive({0}.union(*(found.values for found in contents)), folder / "labels")
+    progress = tqdm(cases, desc="Checking", unit="case", leave=False, disable=None)
+    contents = [check_case(case, reader, n_channels) for case in progress]
+    values = {0}.union(*(found.values for found in contents))
+    new_labels = _consecutive(values, folder / "labels", binary=binary)
     is_natural = isinstance(reader, NaturalImage2DIO)
     drop_alpha = is_natural and n_channels == 4
     is_renumbered = any(value != label for value, label in new_labels.items())
     notes = list(_notes(contents))
     if isinstance(reader, SimpleITKIO) and n_channels > 1:
         notes.append(f"the {n_channels} volumes of each file become {n_channels} channels")
-    if is_renumbered:
+    if binary:
+        notes.append("labels above 0 are ids of instances: all become 1")
+    elif is_renumbered:
         notes.append("label values become " + ", ".join(f"{old} → {new}" for old, new in new_labels.items()))
     if drop_alpha:
         notes.append("the alpha channel of the RGBA images is left out")
@@ -134,7 +122,7 @@ def _inspect_pairs(folder: Path) -> RawData:
         {
             "file_ending": ending,
             "channel_names": _channel_names(3 if drop_alpha else n_channels, is_natural),
-            "labels": {f"label {old}" if new else "background": new for old, new in new_labels.items()},
+            "labels": {"background": 0, "foreground": 1} if binary else _names(new_labels),
         },
         tuple(cases),
         (),
@@ -146,10 +134,10 @@ def _inspect_pairs(folder: Path) -> RawData:
     )
 
 
-def _hold_out(data: RawData, folder: Path) -> RawData:
+def _check_count(data: RawData, folder: Path, *, hold_out: bool) -> RawData:
     """Return `data` with test cases: where there are none, a seeded fifth of the training cases that can be spared."""
     n_cases = len(data.training)
-    if not data.test and n_cases > N_FOLDS:
+    if hold_out and not data.test and n_cases > N_FOLDS:
         n_test = min(n_cases // TEST_SHARE, n_cases - N_FOLDS)
         held_out = set(np.random.default_rng(SEED).permutation(n_cases)[:n_test].tolist())
         data = replace(
@@ -161,7 +149,7 @@ def _hold_out(data: RawData, folder: Path) -> RawData:
     n_training = len(data.training)
     if n_training < N_FOLDS:
         raise ValueError(f"{folder} has {n_cases} cases to train on; nnU-Net's {N_FOLDS} folds need as many: add cases")
-    if not data.test:
+    if hold_out and not data.test:
         data = replace(data, notes=(*data.notes, f"of {n_cases} labelled cases none can be held out for testing"))
     return data
 
@@ -187,8 +175,8 @@ def _load_dataset_json(file: Path) -> dict[str, Any]:
     return source
 
 
-def _known_values(dataset_json: Mapping[str, Any], file: Path) -> set[int]:
-    """Return the values that the labels, regions and ignore label of a dataset.json allow."""
+def _check_known_values(dataset_json: Mapping[str, Any], file: Path) -> None:
+    """Check the labels, regions and ignore label of a dataset.json. Raises ValueError where nnU-Net takes none such."""
     labels = dataset_json["labels"]
     values: list[Any] = []
     for entry in labels.values():
@@ -201,17 +189,23 @@ def _known_values(dataset_json: Mapping[str, Any], file: Path) -> set[int]:
     if any(isinstance(entry, list) for entry in labels.values()) and len(order or ()) != len(regions):
         rule = "nnU-Net needs regions_class_order, a label for each, in the order in which they are painted; add it"
         raise ValueError(f"{file} has the regions {', '.join(regions)} and regions_class_order {order}: {rule}")
-    return set(values)
 
 
-def _consecutive(values: set[int], folder: Path) -> dict[int, int]:
-    """Return a label for each value, without gaps."""
+def _consecutive(values: set[int], folder: Path, *, binary: bool) -> dict[int, int]:
+    """Return a label for each value, without gaps; or 1 for all above 0."""
     if values == {0}:
         raise ValueError(f"{folder} holds nothing but 0: there is nothing to learn; give labels above 0")
+    if binary:
+        return {value: int(value > 0) for value in sorted(values)}
     if len(values) > MAX_LABEL + 1:
         found = f"{folder} holds {len(values)} values, more than {MAX_LABEL + 1}"
-        raise ValueError(f"{found}: a label is a class and not an instance; give a class each")
+        rule = "a label is a class and not an instance; give a class each, or make ids binary (convert --binary)"
+        raise ValueError(f"{found}: {rule}")
     return {value: label for label, value in enumerate(sorted(values))}
+
+
+def _names(new_labels: Mapping[int, int]) -> dict[str, int]:
+    return {f"label {old}" if new else "background": new for old, new in new_labels.items()}
 
 
 def _channel_names(n_channels: int, is_natural: bool) -> dict[str, str]:
@@ -264,31 +258,3 @@ def _pair_dataset(images: Path, labels: Path, ending: str) -> list[Case]:
 
 def _more(names: Sequence[str]) -> str:
     return f", nor have {len(names) - 1} others" if len(names) > 1 else ""
-
-
-def _write_images(case: Case, folder: Path, data: RawData) -> None:
-    """Write a case's images as CASE_0000.nii.gz, CASE_0001.nii.gz, ...: copies, or converted for nnU-Net."""
-    ending = data.dataset_json["file_ending"]
-    targets = (folder / f"{case.name}_{channel:04d}{ending}" for channel in count())
-    for image in case.images:
-        if data.drop_alpha:
-            imsave(next(targets), imread(image)[..., :3], check_contrast=False)
-        elif data.may_be_4d and (volumes := SimpleITK.ReadImage(str(image))).GetDimension() == N_AXES_4D:
-            for volume in range(volumes.GetSize()[-1]):
-                SimpleITK.WriteImage(volumes[..., volume], str(next(targets)), True)
-        else:
-            shutil.copyfile(image, next(targets))
-
-
-def _write_label(case: Case, folder: Path, data: RawData) -> None:
-    """Write a case's label map: a copy, or with consecutive labels."""
-    target = folder / f"{case.name}{data.dataset_json['file_ending']}"
-    if data.new_labels is None:
-        shutil.copyfile(case.label, target)
-        return
-    reader = reader_for(data.dataset_json, case.label)
-    label, properties = reader.read_seg(str(case.label))
-    renumbered = np.zeros(label.shape[1:], dtype=np.uint8)
-    for old, new in data.new_labels.items():
-        renumbered[label[0] == old] = new
-    reader.write_seg(renumbered, str(target), properties)

@@ -1,15 +1,16 @@
 """The demo's raw data set: made once of a folder of images, or drawn."""
 
 import hashlib
-import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
-from nnunet_archs.convert.folders import inspect_folder, write_dataset
+from nnunet_archs.convert.folders import inspect_folder
+from nnunet_archs.convert.making import words_of
+from nnunet_archs.convert.raw_data import write_dataset
+from nnunet_archs.files import atomic_folder
 
 from .choices import choose_configuration
 from .phantom import write_phantom
@@ -62,10 +63,7 @@ def free_id(output: Path) -> int:
 
 def dataset_name(folder: Path | None) -> str:
     """Return a name that nnU-Net's folder names can hold."""
-    if folder is None:
-        return "Phantom"
-    name = re.sub(r"^Dataset\d{3}_", "", folder.resolve().name)
-    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "Images"
+    return "Phantom" if folder is None else words_of(folder.resolve().name)
 
 
 def source_of(raw: Path) -> dict[str, Any]:
@@ -76,9 +74,7 @@ def source_of(raw: Path) -> dict[str, Any]:
 def _make(target: Path, write: Callable[[Path], None], source: Mapping[str, Any]) -> None:
     """Write a raw data set beside its place, and move it there once it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=target.parent) as unfinished:
-        folder = Path(unfinished) / target.name
+    with atomic_folder(target) as folder:
         write(folder)
         file = str(folder / "dataset.json")
         save_json({**load_json(file), SOURCE_KEY: dict(source)}, file, sort_keys=False)
-        folder.rename(target)

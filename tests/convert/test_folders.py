@@ -6,7 +6,8 @@ import SimpleITK as sitk
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from skimage.io import imread, imsave
 
-from nnunet_archs.convert.folders import inspect_folder, write_dataset
+from nnunet_archs.convert.folders import inspect_folder
+from nnunet_archs.convert.raw_data import write_dataset
 
 SHAPE = (4, 6, 5)
 
@@ -93,6 +94,25 @@ def test_a_fifth_is_held_out_and_always_the_same(tmp_path):
     assert len(first.test) == 2
     assert first.test == second.test
     assert len({case.name for case in (*first.training, *first.test)}) == 11
+
+
+def test_all_cases_are_trained_on_where_none_are_to_be_held_out(tmp_path):
+    data = inspect_folder(make_pairs(tmp_path, 11), hold_out=False)
+    assert (len(data.training), data.test) == (11, ())
+
+
+def test_ids_of_instances_become_one_label(tmp_path):
+    """More than a map of bytes holds."""
+    ids = np.arange(18 * 20, dtype=np.uint16).reshape(18, 20)
+    for i in range(5):
+        write_png(tmp_path / "source" / "images" / f"{i}.png", labels(9, shape=(18, 20)))
+        write_png(tmp_path / "source" / "labels" / f"{i}.png", ids)
+    with pytest.raises(ValueError, match=r"holds 360 values.*--binary"):
+        inspect_folder(tmp_path / "source")
+    data = inspect_folder(tmp_path / "source", binary=True)
+    assert data.dataset_json["labels"] == {"background": 0, "foreground": 1}
+    write_dataset(data, tmp_path / "target")
+    assert np.array_equal(imread(tmp_path / "target" / "labelsTr" / "0.png"), ids > 0)
 
 
 def test_five_cases_are_all_trained_on(tmp_path):

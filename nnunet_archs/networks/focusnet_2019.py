@@ -167,7 +167,7 @@ class GatedStage(nn.Module):
         self.checkpoint = topology.checkpoint
 
     def forward(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
-        """Features `(B, C, *spatial)` and the gates, none or one, `(B, width, *spatial)` to `(B, width, *spatial / stride)`."""
+        """Features `(B, C, *spatial)` and the gate's, if there is one, to `(B, width, *spatial / stride)`."""
         return self.down(recomputed(self.weigh, x, *gates, when=self.checkpoint))
 
     def weigh(self, x: Tensor, *gates: Tensor) -> Tensor:

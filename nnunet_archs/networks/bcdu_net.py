@@ -26,7 +26,7 @@ Where this departs from the paper or settles what it leaves open:
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, get_args
+from typing import ClassVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -163,7 +163,7 @@ class ConvLSTM(nn.Module):
         """The same, all of it kept for backward."""
         z = self.input(first)
         # output and cell begin as zeros: of the recurrent convolution the bias is left
-        cell, y = self.step(z + self.recurrent.bias.to(z.dtype).view(-1, *[1] * (z.ndim - 2)))
+        cell, y = self.step(z + self.bias.to(z.dtype).view(-1, *[1] * (z.ndim - 2)))
         return self.step(self.input(second) + self.recurrent(y), cell)[1]
 
     @staticmethod
@@ -177,7 +177,12 @@ class ConvLSTM(nn.Module):
     def open_forget_gate(self) -> None:
         """Set the forget gate's bias to 1."""
         with torch.no_grad():
-            self.recurrent.bias.chunk(4)[1].fill_(1.0)
+            self.bias.chunk(4)[1].fill_(1.0)
+
+    @property
+    def bias(self) -> Tensor:
+        """That of all gates."""
+        return cast(Tensor, self.recurrent.bias)
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:

@@ -148,8 +148,8 @@ class GatedEncoder(nn.Module):
     def forward(self, x: Tensor, gates: Sequence[Tensor]) -> list[Tensor]:
         """Image `(B, C, *spatial)` and the gates' features to one feature map a stage, highest resolution first."""
         features = [self.stem(x)]
-        for stage, gate in zip(self.stages, [*gates, None], strict=True):
-            features.append(stage(features[-1], gate))
+        for i, stage in enumerate(self.stages):
+            features.append(stage(features[-1], gates[i : i + 1]))
         return features
 
 
@@ -164,14 +164,19 @@ class GatedStage(nn.Module):
             SqueezeExcite(width, max(1, width // 16), topology, bias=False) for _ in range(1 + gated)
         )
         self.down = Residual(width, width, topology, stage + 1, strided=True)
+        self.checkpoint = topology.checkpoint
 
-    def forward(self, x: Tensor, gate: Tensor | None) -> Tensor:
-        """Features `(B, C, *spatial)` and the gate's `(B, width, *spatial)` to `(B, width, *spatial / stride)`."""
-        first, *second = self.excite
-        y = first(self.block(x))
-        if gate is not None:
-            y = second[0](y * gate.sigmoid())
-        return self.down(y)
+    def forward(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
+        """Features `(B, C, *spatial)` and the gate's, if there is one, to `(B, width, *spatial / stride)`."""
+        return self.down(recomputed(self.weigh, x, *gates, when=self.checkpoint))
+
+    def weigh(self, x: Tensor, *gates: Tensor) -> Tensor:
+        """What is strided, all of it kept for backward."""
+        first, *others = self.excite
+        y = first(self.block.residual(x))
+        for excite, gate in zip(others, gates, strict=True):
+            y = excite(y * gate.sigmoid())
+        return y
 
 
 class DecoderStage(nn.Module):
@@ -184,11 +189,16 @@ class DecoderStage(nn.Module):
         self.up = ConvNormAct(conv, width, unnormalised(topology))
         self.padding = [n for k in reversed(kernel) for n in (0, k - 1)]
         self.block = Residual(skip_channels + width, width, topology, stage)
+        self.checkpoint = topology.checkpoint
 
     def forward(self, y: Tensor, skip: Tensor) -> Tensor:
         """Features of the stage below and the skip connection's to `(B, width, *spatial)` at this stage."""
+        return recomputed(self.join, y, skip, when=self.checkpoint)
+
+    def join(self, y: Tensor, skip: Tensor) -> Tensor:
+        """The same, all of it kept for backward."""
         repeated = F.pad(upsample(y, skip.shape[2:], "nearest"), self.padding)
-        return self.block(torch.cat([skip, self.up(repeated)], dim=1))
+        return self.block.residual(torch.cat([skip, self.up(repeated)], dim=1))
 
 
 class Residual(nn.Module):

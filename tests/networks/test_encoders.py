@@ -113,6 +113,14 @@ def test_checkpoint_leaves_a_models_statistics_alone() -> None:
         assert torch.equal(value, states[1][key]), key
 
 
+def test_what_a_level_leaves_unused_of_a_model_is_frozen() -> None:
+    net, x = build(UNetPlusPlus, "2d", encoder="test_efficientnet", level=2, supervision="none")
+    net(x).mean().backward()
+    found = [(key, parameter.grad is not None) for key, parameter in net.named_parameters() if parameter.requires_grad]
+    assert all(has_gradient for _, has_gradient in found)
+    assert 0 < len(list(net.parameters())) - len(found) < len(found)
+
+
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [

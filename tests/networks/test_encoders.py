@@ -88,7 +88,7 @@ def test_the_decoder_keeps_the_plans_widths() -> None:
 def test_checkpoint_is_the_same_function_and_keeps_less_of_a_residual_encoder() -> None:
     results, kept = [], []
     for checkpoint in (False, True):
-        options: dict[str, Any] = {"encoder": "resenc", "checkpoint": checkpoint}
+        options: dict[str, Any] = {"encoder": "resenc", "supervision": "none", "checkpoint": checkpoint}
         net, x = build(UNet, **options)
         y = net(x)
         y.square().mean().backward()

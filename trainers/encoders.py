@@ -125,8 +125,9 @@ class EncoderTrainer(PaperTrainer):
     def check_plans(cls, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> tuple[int, ...]:
         stages = super().check_plans(plans, configuration, dataset_json)
         if is_timms(cls.encoder):
-            patch = PlansManager(plans).get_configuration(configuration).patch_size
-            check_patch(cls.__name__, [int(n) for n in patch], cls.total_stride(len(patch)))
+            chosen = PlansManager(plans).get_configuration(configuration)
+            patch = [int(size) for size in chosen.patch_size]
+            check_patch(cls.__name__, patch, cls.serving_patch(chosen), cls.total_stride(len(patch)))
         return stages
 
     @override

@@ -16,6 +16,7 @@ from nnunet_archs.networks.crosslink import CrosslinkNet, Double2SingleNet, HorC
 from nnunet_archs.networks.dunet import DUNet
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
+from nnunet_archs.networks.infnet import InfNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
 from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
@@ -388,5 +389,15 @@ PUBLISHED = (
         options={"patch_size": (320, 320), "depth": 101},
         words="_resnet101",
         note="on ResNet-101, without the auxiliary head of 2,360,065",
+    ),
+    Published(
+        name="Inf-Net",
+        network=InfNet,
+        paper=CROSSLINK,
+        source="Table V",
+        printed="",
+        features=(64, 256, 512, 1024, 2048, 2048),
+        options={"patch_size": (352, 352), "edges": True},
+        note="the paper prints no size; its authors' code has the encoder's classifier too, which makes 33,121,721",
     ),
 )

@@ -50,6 +50,7 @@ BUILT = {
     ("UNet#", "TransUNet"): 105_275_921,
     ("Crosslink-Net", "SPNet"): 45_363_329,
     ("Crosslink-Net", "SPNet (ResNet-101)"): 64_355_457,
+    ("Crosslink-Net", "Inf-Net"): 31_072_721,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

@@ -24,6 +24,7 @@ Where this departs from the paper or settles what it leaves open:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import timm
@@ -161,7 +162,7 @@ class PartialDecoder(nn.Module):
         self.beside_fine, self.join_middle = (linear(2 * n, 2 * n, (3, 3), layers) for _ in range(2))
         self.join_fine, self.last = (linear(3 * n, 3 * n, (3, 3), layers) for _ in range(2))
         # named as in `Heads`: pretrained weights of other classes do not fit
-        self.seg_layers = nn.ModuleDict({"global": nn.Conv2d(3 * n, num_classes, 1)})
+        self.seg_layers = nn.ModuleDict({"G": nn.Conv2d(3 * n, num_classes, 1)})
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Features `(B, 32, H_i, W_i)`, the finest first, to logits `(B, num_classes, H_0, W_0)`."""
@@ -171,21 +172,21 @@ class PartialDecoder(nn.Module):
         fine = told * self.of_middle(upsample(middle, fine.shape[2:], "aligned")) * fine
         both = self.join_middle(torch.cat([self.of_coarse(up) * middle, self.beside_middle(up)], dim=1))
         below = self.beside_fine(upsample(both, fine.shape[2:], "aligned"))
-        return self.seg_layers["global"](self.last(self.join_fine(torch.cat([fine, below], dim=1))))
+        return self.seg_layers["G"](self.last(self.join_fine(torch.cat([fine, below], dim=1))))
 
 
 class ReverseAttention(nn.Module):
     """A guess, plus what is found where it has nothing: guess + convs(cat((1 - sigmoid(guess)) x, edges))."""
 
-    def __init__(self, in_channels: int, width: int, layers: Topology, *, kernels: list[Axes]) -> None:
+    def __init__(self, in_channels: int, width: int, layers: Topology, *, kernels: Sequence[Axes]) -> None:
         super().__init__()
-        *kernels, last = kernels
+        *earlier, last = kernels
         self.reduce = linear(in_channels, width, (1, 1), layers)
-        channels = [width + EDGES, *[width] * (len(kernels) - 1)]
+        channels = [width + EDGES, *[width] * (len(earlier) - 1)]
         self.convs = nn.Sequential(
             *(
                 ConvNormAct(layers.conv(n, width, kernel), width, layers)
-                for n, kernel in zip(channels, kernels, strict=True)
+                for n, kernel in zip(channels, earlier, strict=True)
             )
         )
         self.found = linear(width, 1, last, layers)

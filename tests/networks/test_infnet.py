@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import onnxruntime
 import pytest
 import timm
 import torch
 from torch import nn
 
+from nnunet_archs.deploy.weights import write_onnx
 from nnunet_archs.networks.infnet import EDGES, InfNet, PartialDecoder, ReceptiveField, ReverseAttention
 from nnunet_archs.networks.parts.foreign import batch_normalised
 from nnunet_archs.networks.parts.topology import Topology
@@ -25,21 +27,27 @@ LAYERS = batch_normalised(Topology(**{key: value for key, value in KWARGS.items(
 
 class TestContract(NetworkContract):
     networks = (InfNet,)
-    test_compiles = None  # half a minute for timm's Res2Net; the blocks are compiled below
+    test_compiles = None  # half a minute for timm's Res2Net; the blocks' graphs are tested below
 
 
-def test_blocks_are_compiled_whole():
+class Blocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce, self.decode = ReceptiveField(8, LAYERS), PartialDecoder(2, LAYERS)
+        self.refine = ReverseAttention(8, 6, LAYERS, kernels=[(3, 3)] * 3)
+
+    def forward(self, x):
+        guess = self.decode([self.reduce(x), self.reduce(x[..., ::2, ::2]), self.reduce(x[..., ::4, ::4])])
+        return self.refine(x, x.repeat(1, EDGES // 8, 1, 1), guess)
+
+
+def test_graphs_of_its_blocks():
     torch._dynamo.reset()
     torch.manual_seed(0)
-    reduce, decode = ReceptiveField(8, LAYERS).eval(), PartialDecoder(2, LAYERS).eval()
-    refine = ReverseAttention(8, 6, LAYERS, kernels=[(3, 3)] * 3).eval()
-
-    def run(x):
-        guess = decode([reduce(x), reduce(x[..., ::2, ::2]), reduce(x[..., ::4, ::4])])
-        return refine(x, x.repeat(1, EDGES // 8, 1, 1), guess)
-
-    x = torch.randn(1, 8, 16, 8)
-    torch.testing.assert_close(torch.compile(run, backend="eager", fullgraph=True)(x), run(x))
+    blocks, x = Blocks().eval(), torch.randn(1, 8, 16, 8)
+    torch.testing.assert_close(torch.compile(blocks, backend="eager", fullgraph=True)(x), blocks(x))
+    (y,) = onnxruntime.InferenceSession(write_onnx(blocks, x)).run(None, {"image": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(y), blocks(x), atol=1e-4, rtol=0)
 
 
 def test_what_follows_the_prediction():
@@ -78,7 +86,6 @@ def test_its_encoder_is_version_1b():
     assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in theirs.parameters()) == 23_669_352
 
 
-@pytest.mark.parametrize("supervision", ["nnunet"])
-def test_heads_of_lower_resolution_are_refused(supervision):
+def test_heads_of_lower_resolution_are_refused():
     with pytest.raises(ValueError, match="InfNet has no heads at lower stages"):
-        InfNet(1, 2, supervision=supervision, **KWARGS)
+        InfNet(1, 2, supervision="nnunet", **KWARGS)

@@ -23,6 +23,7 @@ from nnunet_archs.networks.fcn import FCN
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.focusnet_2019 import FocusNet
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
+from nnunet_archs.networks.infnet import InfNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
 from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
@@ -597,5 +598,15 @@ PUBLISHED = (
             ("ResNet101", "resnet101", "resnet101"),
         )
         for name, network in (("UNet", UNet), ("UNet2+", UNetPlusPlus), ("UNet3+", UNet3Plus), ("UNet#", UNetSharp))
+    ),
+    Published(
+        name="Inf-Net",
+        network=InfNet,
+        paper=CROSSLINK,
+        source="Table V",
+        printed="",
+        features=(64, 256, 512, 1024, 2048, 2048),
+        options={"patch_size": (352, 352), "edges": True},
+        note="the paper prints no size; its authors' code has the encoder's classifier too, which makes 33,121,721",
     ),
 )

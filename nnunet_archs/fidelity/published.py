@@ -183,6 +183,9 @@ def _table2(name: str, network: type[SegmentationNetwork], printed: str, **row: 
 def _on_encoder(name: str, network: type[SegmentationNetwork], spelled: str, model: str, word: str) -> Published:
     """A decoder of UNet# (5 stages, or the 6 of a ResNet) on a model of timm; Table 2 has two of them on two models."""
     compared = name in ("UNet", "UNet#") and spelled in ("VGG16", "ResNet101")
+    note = "the paper prints no size" if compared else "the paper does not measure it"
+    if spelled == "VGG11":
+        note = "Table 1 names VGG11, but prints sizes of two convolutions a stage"
     return _table1(
         f"{name} ({spelled})",
         network,
@@ -191,7 +194,7 @@ def _on_encoder(name: str, network: type[SegmentationNetwork], spelled: str, mod
         source="Table 2" if compared else "",
         options={"encoder": model},
         words=f"_{word}",
-        note="the paper prints no size" if compared else "not in the paper, which names the backbone alone",
+        note=note,
     )
 
 

@@ -113,6 +113,17 @@ def test_checkpoint_leaves_a_models_statistics_alone() -> None:
         assert torch.equal(value, states[1][key]), key
 
 
+@pytest.mark.parametrize("encoder", ["resenc", "test_resnet"])
+def test_a_level_can_be_cut_out_of_the_whole(encoder: str) -> None:
+    whole, x = build(UNetSharp, "2d", encoder=encoder, supervision="paper", deep_supervision=True)
+    level, _ = build(UNetSharp, "2d", encoder=encoder, supervision="none", level=2)
+    state = whole.state_dict()
+    level.load_state_dict({key: state[key] for key in level.state_dict()})
+    with torch.no_grad():
+        outputs = dict(zip(whole.supervised, whole.eval()(x), strict=True))
+        assert torch.equal(level.eval()(x), outputs[0, 2])
+
+
 def test_what_a_level_leaves_unused_of_a_model_is_frozen() -> None:
     net, x = build(UNetPlusPlus, "2d", encoder="test_efficientnet", level=2, supervision="none")
     net(x).mean().backward()

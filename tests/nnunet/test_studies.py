@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 import SimpleITK
-from tiny_dataset import DATASET, LIMIT, PLANS, Home, load_json
+from tiny_dataset import DATASET, LIMIT, PLANS, Home, load_json, read_label_maps
 
 from nnunet_archs.scripts.main import main
 from nnunet_archs.study.definition import read_study
 from nnunet_archs.study.executors import ClusterExecutor, ClusterRun
-from nnunet_archs.study.jobs import Job, jobs_of
+from nnunet_archs.study.jobs import Job, jobs_of, predictions_of
 
 STUDY = f"""\
 datasets: {DATASET}
@@ -135,6 +136,54 @@ def test_report_has_nnunets_own_dice(home: Home, capsys: pytest.CaptureFixture[s
     (plain, _) = load_json(home.root / "tiny" / "networks.json")
     assert plain["network"] == "plain"
     assert [len(fold["train_loss"]) for fold in plain["folds"].values()] == [1]
+
+
+def test_a_test_set_from_raw_images_to_the_report(home: Home) -> None:
+    """Predicted by two folds and their ensemble, once; measured; every number of the report's from the files alone."""
+    file = home.root / "tested.yaml"
+    only = '  - {trainer: UNetSharpTrainer, name: "UNet#"}\n'
+    file.write_text(STUDY.replace(only, "").replace("folds: 0", "folds: [0, 1]\ntest: imagesTs"))
+    study = read_study(file)
+    assert main(["study", "run", str(file)]) == 0
+    predictions = predictions_of(study)
+    assert [job.folder.name for job in predictions] == ["imagesTs_folds_0", "imagesTs_folds_1", "imagesTs_folds_0_1"]
+    made = [times(job) for job in predictions]
+    spoilt = predictions[-1].folder
+    (spoilt / "summary.json").unlink()  # cut off
+    (spoilt / "e10.nii.gz").write_bytes((spoilt / "e10.nii.gz").read_bytes()[:100])
+    assert main(["study", "run", str(file)]) == 0
+    now = [times(job) for job in predictions]
+    assert now[:2] == made[:2]
+    assert {Path(name).name for name in now[2] if now[2][name] == made[2][name]} == {"e11.nii.gz"}
+    assert main(["study", "report", str(file)]) == 0
+    cases = pandas.read_csv(file.with_suffix("") / "cases.csv")
+    assert set(zip(cases["part"], cases["fold"], strict=True)) == {
+        *(("validation", fold) for fold in "01"),
+        *(("test", by) for by in ("0", "1", "ensemble")),
+    }
+    report = load_json(file.with_suffix("") / "report.json")
+    validation, test = report["sections"]
+    assert (validation["part"], test["part"], test["paired_cases"]) == ("validation", "test", ["e10", "e11"])
+    references = read_label_maps(home.raw / "labelsTs")
+    ensemble = home.predict("PlainConvUNetTrainer_1epochs_2iterations", "2d", [0, 1], home.root / "tested" / "again")
+    of = {"dice": [], "f1": []}
+    for label in (1, 2):
+        pairs = [(references[name] == label, ensemble[name] == label) for name in references]
+        true, both = (np.array([how(*pair) for pair in pairs]) for how in (in_common, in_both))
+        of["dice"].append(2 * true / both)
+        of["f1"].append(2 * true.sum() / both.sum())
+    (summary,) = test["summary"]
+    assert summary["dice"] == pytest.approx(np.mean(of["dice"]), abs=1e-9)
+    assert summary["pooled_f1"] == pytest.approx(np.mean(of["f1"]), abs=1e-9)
+    assert {(row["fold"], row["cases"]) for row in test["alone"]} == {("0", 2), ("1", 2)}
+
+
+def in_common(reference: np.ndarray, prediction: np.ndarray) -> int:
+    return int((reference & prediction).sum())
+
+
+def in_both(reference: np.ndarray, prediction: np.ndarray) -> int:
+    return int(reference.sum() + prediction.sum())
 
 
 @pytest.mark.parametrize("what", ["missing", "extra", "cut off", "another"])

@@ -260,7 +260,7 @@ def test_what_is_queued_is_not_queued_again(study: Study, tmp_path: Path, monkey
     )
     submitted: list[Path] = []
 
-    def submit(training: executors.Training) -> Queued:
+    def submit(training: executors.OnCluster) -> Queued:
         submitted.append(tmp_path / f"{len(submitted)}.job")
         return Queued(submitted[-1])
 

@@ -37,7 +37,8 @@ from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.registry import resolve
 
 from .definition import Study
-from .jobs import Job, Training, jobs_of, kind_of
+from .job import Job
+from .jobs import Training, jobs_of, kind_of
 from .metrics import COUNTS, METRICS, background_iou, case_metrics
 from .preparation import check_results
 

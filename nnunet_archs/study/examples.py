@@ -14,7 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_archs.nnunet.images import read_image, read_labels
 
 from .definition import Study
-from .jobs import Job, Part
+from .job import Job, Part
 from .overlays import Overlay, draw_overlay, extremes
 from .statistics import case_scores
 

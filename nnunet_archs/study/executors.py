@@ -19,7 +19,7 @@ from nnunet_archs.files import write_whole
 from nnunet_archs.nnunet.commands import begin, end, for_training, python_command, variables
 
 from .definition import Study
-from .jobs import Job
+from .job import Job
 from .locks import is_held
 
 RESUBMISSIONS = 30  # after the cluster's time limit

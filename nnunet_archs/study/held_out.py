@@ -87,15 +87,18 @@ def link_images(dataset: str, test_set: HeldOut) -> None:
     known = training_images(dataset) or {}
     if missing := [case for case in test_set.cases if case not in known]:
         raise ValueError(f"{dataset} has no image of the test case {missing[0]}; correct {SPLITS}")
+    links: dict[str, Path] = {}
+    for case in test_set.cases:
+        images = [Path(image).resolve() for image in known[case]]
+        links |= {f"{case}_{channel:04}{ending}": image for channel, image in enumerate(images)}
+        spacing = images[0].with_name(f"{case}.json")  # as nnU-Net has that of a TIFF
+        links |= {spacing.name: spacing} if spacing.exists() else {}
+    if {file.name: file.resolve() for file in test_set.images.glob("*")} == links:
+        return  # another study may be predicting them
     shutil.rmtree(test_set.images, ignore_errors=True)
     with atomic_folder(test_set.images) as folder:
-        for case in test_set.cases:
-            images = [Path(image).resolve() for image in known[case]]
-            for channel, image in enumerate(images):
-                (folder / f"{case}_{channel:04}{ending}").symlink_to(image)
-            spacing = images[0].with_name(f"{case}.json")  # as nnU-Net has that of a TIFF
-            if spacing.exists():
-                (folder / spacing.name).symlink_to(spacing)
+        for name, image in links.items():
+            (folder / name).symlink_to(image)
 
 
 def training_images(dataset: str) -> dict[str, list[str]] | None:

@@ -26,7 +26,8 @@ from nnunet_archs.trainers.registry import resolve_paper
 from .budgets import unlike
 from .definition import N_FOLDS, Network, Study
 from .held_out import held_out, link_images
-from .jobs import Job, jobs_of, previous_stage, trainings_of
+from .job import Job
+from .jobs import first_stage, jobs_of, trainings_of
 from .locks import holding
 
 MATCHED = re.compile(r"(?P<own>.+)_(?P<by>memory|parameters)_of_(?P<given>.+)")
@@ -218,7 +219,7 @@ def check_configurations(study: Study, dataset: str, network: Network) -> None:
                 f"{study.file}: {network.plans} of {dataset} has no {name}, but {known}; leave it out, or plan for it"
             )
         check_data(plans, name)
-        first = previous_stage(file, name)
+        first = first_stage(file, name)
         if first is not None and first not in study.configurations:
             raise ValueError(f"{study.file}: {name} of {network.plans} needs {first}; name that too in configurations")
 
@@ -245,7 +246,7 @@ def check_folds(study: Study, dataset: str) -> None:
         raise ValueError(f"{study.file}: folds: {dataset} has no fold {most}, but {there}; say folds: {there}")
     for network in study.networks:
         plans = plans_file(dataset, network.plans)
-        cascaded = plans.exists() and any(previous_stage(plans, name) for name in study.configurations)
+        cascaded = plans.exists() and any(first_stage(plans, name) for name in study.configurations)
         if cascaded and len(study.folds) < n_folds:
             raise ValueError(f"{study.file}: folds: a cascade needs all {n_folds} of its first stage; name all of them")
 

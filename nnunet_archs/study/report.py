@@ -31,7 +31,7 @@ from .figures import (
 )
 from .findings import COMPARED, MAIN, Findings, Row, Setting, comparison_rows, find, summary_rows
 from .guards import guards
-from .jobs import ENSEMBLE, Part
+from .job import ENSEMBLE, Part
 from .metrics import COUNTS, METRICS
 from .overlays import Overlay
 

@@ -15,7 +15,8 @@ from nnunet_archs.nnunet.commands import last_line
 
 from .definition import Study
 from .executors import Executor, Run
-from .jobs import ENSEMBLE, Job, Part, State, jobs_of, seconds_left
+from .job import ENSEMBLE, Job, Part, State
+from .jobs import jobs_of, seconds_left
 from .locks import describe
 from .train import BUSY
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from .findings import MAIN, Findings
-from .jobs import ENSEMBLE
+from .job import ENSEMBLE
 from .metrics import METRICS
 from .statistics import LEVEL, Comparison, Interval, Spread
 

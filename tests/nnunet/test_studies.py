@@ -20,7 +20,8 @@ from tiny_dataset import DATASET, LIMIT, PLANS, Home, load_json, read_label_maps
 from nnunet_archs.scripts.main import main
 from nnunet_archs.study.definition import read_study
 from nnunet_archs.study.executors import ClusterExecutor, ClusterRun
-from nnunet_archs.study.jobs import Job, jobs_of, predictions_of
+from nnunet_archs.study.job import Job
+from nnunet_archs.study.jobs import jobs_of, predictions_of
 
 STUDY = f"""\
 datasets: {DATASET}

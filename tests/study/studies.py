@@ -8,7 +8,8 @@ from pathlib import Path
 from planning import HIPPOCAMPUS, write_dataset
 
 from nnunet_archs.study.definition import Study, read_study
-from nnunet_archs.study.jobs import Job, Training
+from nnunet_archs.study.job import Job
+from nnunet_archs.study.jobs import Training
 
 STUDY = """\
 datasets: 801

@@ -17,7 +17,8 @@ from nnunet_archs.scripts.main import main
 from nnunet_archs.study import executors, runner
 from nnunet_archs.study.definition import Study
 from nnunet_archs.study.executors import ClusterExecutor, LocalExecutor, gpu_names
-from nnunet_archs.study.jobs import Job, jobs_of
+from nnunet_archs.study.job import Job
+from nnunet_archs.study.jobs import jobs_of
 from nnunet_archs.study.train import BUSY
 
 

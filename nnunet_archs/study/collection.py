@@ -99,7 +99,7 @@ def check_files(job: Job) -> None:
     if missing := sorted(expected - there):
         raise ValueError(f"{folder} lacks {len(missing)} of {len(expected)} cases ({missing[0]}, ...); {job.anew}")
     if extra := sorted(there - expected):
-        raise ValueError(f"{folder} has {extra[0]}, which is none of its cases; take it out")
+        raise ValueError(f"{folder} has {extra[0]}, which is no case of {job.title}; take it out")
 
 
 def measured_file(study: Study, job: Job) -> Path:

@@ -193,7 +193,7 @@ class Prediction(Job):
 
     def is_finished(self) -> bool:
         """Whether these networks have predicted all, and nnU-Net has evaluated it."""
-        if not (is_evaluated(self.folder) and all(file.exists() for file in self.checkpoints)):
+        if not (is_evaluated(self.folder) and all(is_trained(file.parent) for file in self.checkpoints)):
             return False
         done = (self.folder / "summary.json").stat().st_mtime
         return all(file.stat().st_mtime <= done for file in self.checkpoints)
@@ -226,8 +226,9 @@ def begun(log: Path) -> float:
 
 
 def previous_stage(job: Job) -> str | None:
-    """The configuration that has to predict before, in a cascade."""
-    return first_stage(plans_file(job.dataset, job.network.plans), job.configuration)
+    """The configuration that has to predict before, in a cascade; unknown as long as there are no plans."""
+    plans = plans_file(job.dataset, job.network.plans)
+    return first_stage(plans, job.configuration) if plans.exists() else None
 
 
 @cache

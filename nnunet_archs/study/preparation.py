@@ -270,13 +270,13 @@ def check_results(job: Job) -> None:
     Raises:
         ValueError: if they were made with others.
     """
-    remedy = f"move {job.folder} away, or name the new plans otherwise"
     plans = plans_file(job.dataset, job.network.plans)
     if not plans.exists():
         return
     if has_begun(job):
         now, then = (load_json(str(file)) for file in (plans, job.model / "plans.json"))
         if relevant(then, job) != relevant(now, job):
+            remedy = f"move {job.folder} away, or name the new plans otherwise"
             raise ValueError(f"{job.title} was trained with another {job.network.plans}; {remedy}")
     if job.is_finished():
         summary = load_json(str(job.predicted / "summary.json"))
@@ -284,7 +284,7 @@ def check_results(job: Job) -> None:
         cases = {Path(case["prediction_file"]).name.removesuffix(ending) for case in summary["metric_per_case"]}
         if others := cases ^ set(job.cases()):
             what = "predicted another test set" if job.part == "test" else "was validated on another split"
-            raise ValueError(f"{job.title} {what} ({min(others)}); {remedy}")
+            raise ValueError(f"{job.title} {what} ({min(others)}); move {job.folder} away")
 
 
 def has_begun(job: Job) -> bool:

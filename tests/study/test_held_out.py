@@ -12,10 +12,11 @@ import SimpleITK
 from planning import HIPPOCAMPUS, set_folders
 from studies import STUDY, finish, make_study, write_plans, write_test_set
 
+from nnunet_archs.scripts.main import main
 from nnunet_archs.study.held_out import held_out, link_images
 from nnunet_archs.study.jobs import Prediction, jobs_of, predictions_of, trainings_of
 from nnunet_archs.study.predict import discard_stale
-from nnunet_archs.study.preparation import check
+from nnunet_archs.study.preparation import check, check_results
 
 
 @pytest.fixture
@@ -77,11 +78,14 @@ def test_the_test_part_of_a_split(root: Path) -> None:
     test_set = held_out(HIPPOCAMPUS, "splits", [0, 1])
     assert test_set.cases == ("c003", "c004")
     assert test_set.references.name == "gt_segmentations"
+    made = []
     for _ in range(2):
         link_images(HIPPOCAMPUS, test_set)
-        assert {file.name: file.resolve() for file in test_set.images.iterdir()} == {
-            f"{case}_0000.nii.gz": raw(root) / "imagesTr" / f"{case}_0000.nii.gz" for case in test_set.cases
-        }
+        made.append(test_set.images.stat().st_ino)
+    assert made[0] == made[1]  # another study may be predicting them
+    assert {file.name: file.resolve() for file in test_set.images.iterdir()} == {
+        f"{case}_0000.nii.gz": raw(root) / "imagesTr" / f"{case}_0000.nii.gz" for case in test_set.cases
+    }
     with pytest.raises(ValueError, match="folds 0 and 2 have other test cases"):
         held_out(HIPPOCAMPUS, "splits", [0, 2])
 
@@ -119,6 +123,26 @@ def test_every_fold_predicts_and_then_all_together(root: Path) -> None:
         )
     )
     assert only.by == "1"
+
+
+def test_the_commands_are_known_before_there_are_plans(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = make_study(root, STUDY + "test: imagesTs\n")
+    assert main(["study", "run", str(study.file), "--dry-run"]) == 0
+    commands = [line.split(" ", 1)[0] for line in capsys.readouterr().out.splitlines()]
+    assert [commands.count(name) for name in ("nnUNetv2_train", "nnUNetv2_predict")] == [8, 12]
+
+
+def test_predictions_of_another_test_set(root: Path) -> None:
+    job = predictions(root, "2d")[0]
+    finish(*job.needs())
+    finish(job)
+    (job.model / "dataset.json").write_text('{"file_ending": ".nii.gz"}')
+    predicted = {"metric_per_case": [{"prediction_file": f"{case}.nii.gz"} for case in ("t0", "t1", "t2")]}
+    (job.folder / "summary.json").write_text(json.dumps(predicted))
+    with pytest.raises(
+        ValueError, match=r"test set fold 0 predicted another test set \(t2\); move .*imagesTs_folds_0 away"
+    ):
+        check_results(job)
 
 
 def test_a_cascade_predicts_from_the_same_folds_of_its_first_stage(root: Path) -> None:

@@ -81,6 +81,11 @@ class Training(Job):
         """The cases that the fold leaves out."""
         return list(load_json(str(preprocessed(self.dataset) / SPLITS))[self.fold]["val"])
 
+    def trained_on(self) -> set[int]:
+        """On how many cases it was trained, as nnU-Net's logs of all tries say it."""
+        logs = (log.read_text(errors="replace") for log in self.training_logs)
+        return {int(n) for log in logs for n in re.findall(r"This split has (\d+) training", log)}
+
     def images(self) -> dict[str, list[str]] | None:
         """Those of the raw data's training cases."""
         return training_images(self.dataset)

@@ -27,7 +27,7 @@ from .budgets import unlike
 from .definition import N_FOLDS, Network, Study
 from .held_out import held_out, link_images
 from .job import Job
-from .jobs import first_stage, jobs_of, trainings_of
+from .jobs import Training, first_stage, jobs_of, trainings_of
 from .locks import holding
 
 MATCHED = re.compile(r"(?P<own>.+)_(?P<by>memory|parameters)_of_(?P<given>.+)")
@@ -270,21 +270,26 @@ def check_results(job: Job) -> None:
     Raises:
         ValueError: if they were made with others.
     """
-    plans = plans_file(job.dataset, job.network.plans)
+    plans, remedy = plans_file(job.dataset, job.network.plans), f"move {job.folder} away"
     if not plans.exists():
         return
     if has_begun(job):
         now, then = (load_json(str(file)) for file in (plans, job.model / "plans.json"))
         if relevant(then, job) != relevant(now, job):
-            remedy = f"move {job.folder} away, or name the new plans otherwise"
-            raise ValueError(f"{job.title} was trained with another {job.network.plans}; {remedy}")
+            raise ValueError(
+                f"{job.title} was trained with another {job.network.plans}; {remedy}, or name the new plans otherwise"
+            )
     if job.is_finished():
         summary = load_json(str(job.predicted / "summary.json"))
         ending = load_json(str(job.model / "dataset.json"))["file_ending"]
         cases = {Path(case["prediction_file"]).name.removesuffix(ending) for case in summary["metric_per_case"]}
         if others := cases ^ set(job.cases()):
             what = "predicted another test set" if job.part == "test" else "was validated on another split"
-            raise ValueError(f"{job.title} {what} ({min(others)}); move {job.folder} away")
+            raise ValueError(f"{job.title} {what} ({min(others)}); {remedy}")
+    if isinstance(job, Training) and job.is_finished():
+        n_cases = len(load_json(str(preprocessed(job.dataset) / SPLITS))[job.fold]["train"])
+        for n in job.trained_on() - {n_cases}:  # test cases among them, perhaps
+            raise ValueError(f"{job.title} was trained on {n} cases, of which its split has {n_cases}; {remedy}")
 
 
 def has_begun(job: Job) -> bool:

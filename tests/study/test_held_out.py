@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,23 @@ def test_the_commands_are_known_before_there_are_plans(root: Path, capsys: pytes
     assert main(["study", "run", str(study.file), "--dry-run"]) == 0
     commands = [line.split(" ", 1)[0] for line in capsys.readouterr().out.splitlines()]
     assert [commands.count(name) for name in ("nnUNetv2_train", "nnUNetv2_predict")] == [8, 12]
+
+
+def test_networks_that_saw_what_the_split_now_holds_out(root: Path) -> None:
+    training = trainings_of(make_study(root))[0]
+    write_plans(root, **{"2d": {"data_identifier": "some", "architecture": {}}})
+    write_splits(root, {"train": ["c000", "c002"], "val": ["c001"], "test": ["c003"]})
+    finish(training)
+    shutil.copy(root / "nnUNet_preprocessed" / HIPPOCAMPUS / "nnUNetPlans.json", training.model / "plans.json")
+    (training.model / "dataset.json").write_text('{"file_ending": ".nii.gz"}')
+    summary = {"metric_per_case": [{"prediction_file": "c001.nii.gz"}]}
+    (training.predicted / "summary.json").write_text(json.dumps(summary))
+    log = training.folder / "training_log_2026_01_31_12_00_00.txt"
+    log.write_text("12:00: This split has 2 training and 1 validation cases.\n")
+    check_results(training)
+    log.write_text("12:00: This split has 3 training and 1 validation cases.\n")
+    with pytest.raises(ValueError, match=r"fold 0 was trained on 3 cases, of which its split has 2; move"):
+        check_results(training)
 
 
 def test_predictions_of_another_test_set(root: Path) -> None:

@@ -66,6 +66,13 @@ def reference_of(trainer: str) -> Reference:
     return Reference(mode(papers).citation, mode(papers).link) if papers else NNUNETS_OTHERS.get(name, NNUNET)
 
 
+def held_out_sentence(n_folds: int) -> str:
+    """What predicted the test set."""
+    who = f"the ensemble of the {n_folds} folds' networks, and by each of them alone" if n_folds > 1 else "that network"
+    compared = "; on it, ensembles were compared" if n_folds > 1 else ""
+    return f"A held-out test set, used neither for training nor for validation, was predicted by {who}{compared}."
+
+
 def methods(study: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> tuple[str, list[Reference]]:
     """The paragraph, with numbers of its references, and these."""
     trainers = {entry["network"]: entry["trainer"] for entry in entries}
@@ -90,6 +97,7 @@ def methods(study: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> t
         f"All networks shared nnU-Net's cross-validation splits; {count(len(study['folds']), 'fold')} "
         f"{'was' if len(study['folds']) == 1 else 'were'} trained, and each case was predicted by the network of the "
         "fold that had left it out.",
+        *([held_out_sentence(len(study["folds"]))] if study["test"] else []),
         "Predictions were measured by Dice, recall, precision, the 95th percentile of the Hausdorff distance and "
         f"surface Dice {cite(SURFACE_DICE)} at a tolerance of {study['tolerance_mm']:g} mm (surface-distance "
         f"{versions['surface-distance']}), averaged over the labels of a case.",

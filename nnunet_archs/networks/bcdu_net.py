@@ -25,15 +25,15 @@ Where this departs from the paper or settles what it leaves open:
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import ClassVar, cast, get_args
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
 from .parts.blocks import ConvNormAct, ConvStack
-from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.contract import SegmentationNetwork, Supervision, supervised_stages
+from .parts.decoder import Decoder
 from .parts.encoders import ConvEncoder
 from .parts.heads import Heads
 from .parts.recompute import recomputed
@@ -67,16 +67,15 @@ class BCDUNet(SegmentationNetwork):
         **topology_kwargs: Unpack[TopologyKwargs],
     ) -> None:
         topology = Topology.of(self, topology_kwargs)
-        check_choice("supervision", supervision, get_args(Supervision))
-        stages = tuple(range(topology.last if supervision == "nnunet" else 1))
+        stages = supervised_stages(self, topology, supervision)
         super().__init__(topology, branch_stages=stages, deep_supervision=deep_supervision)
-        convs = replace(topology, norm_op=None, norm_op_kwargs=None) if released else topology
+        convs = topology.unnormalised() if released else topology
         widths, last = topology.features_per_stage, topology.last
         self.encoder = ConvEncoder(input_channels, convs, last=last - 1)
         self.dropout = nn.Dropout(DROPOUT)
         self.pool = topology.max_pool(last)
         self.dense = DenseBlocks(widths[last - 1], convs)
-        self.decoder_stages = nn.ModuleList(DecoderStage(i, topology, convs) for i in range(last))
+        self.decoder_stages = Decoder(DecoderStage(i, topology, convs) for i in range(last))
         channels = {f"D_{i}": widths[i] for i in stages}
         self.tail: nn.Module = nn.Identity()
         if released:
@@ -89,10 +88,7 @@ class BCDUNet(SegmentationNetwork):
         skips = self.encoder(x)
         y = self.dense(self.pool(skips[-1]))
         skips[-1] = self.dropout(skips[-1])
-        decoded: list[Tensor] = []
-        for stage, skip in zip(reversed(self.decoder_stages), reversed(skips), strict=True):
-            y = stage(y, skip)
-            decoded.insert(0, y)
+        decoded = self.decoder_stages(y, skips)
         decoded[0] = self.tail(decoded[0])
         return self.heads(decoded if self.deep_supervision else decoded[:1])
 

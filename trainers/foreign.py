@@ -15,10 +15,10 @@ from .base import PaperTrainer, topology_kwargs
 
 
 class ForeignTrainer(PaperTrainer):
-    """A `ForeignNetwork` in nnU-Net's recipe; one without heads at lower stages sets `supervision = "none"`."""
+    """A `ForeignNetwork` in nnU-Net's training; one without heads at lower stages sets `supervision = "none"`."""
 
     network_class: ClassVar[type[ForeignNetwork]]
-    recipe = "nnunet"
+    objective = "nnunet"
 
     @classmethod
     @override

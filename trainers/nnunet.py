@@ -17,7 +17,7 @@ from .base import PaperTrainer
 class BaselineTrainer(PaperTrainer):
     """A network of dynamic_network_architectures, supervised at X[i, L-i] for i < L."""
 
-    recipe = "nnunet"
+    objective = "nnunet"
     supervision: ClassVar[Supervision | None] = "nnunet"
 
     @classmethod

@@ -17,8 +17,9 @@ class Option:
 
     `<N>` in its spelling is a number, `<P>` one below 100, `<ABC>` three digits.
 
-    It sets an attribute of the trainer (to the number, or to `value`), or adds one of nnU-Net's own variants. One
-    `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know.
+    It sets an attribute of the trainer (to the number, or to `value`), adds a variant of nnU-Net's trainer, or both. One
+    `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know. Options that are, or
+    whose groups are, in `against` contradict it.
     """
 
     spelling: str
@@ -29,6 +30,7 @@ class Option:
     variant: type[nnUNetTrainer] | None = None
     of_paper_loss: bool = False
     of_own_networks: bool = False
+    against: tuple[str, ...] = ()
 
     def match(self, word: str) -> re.Match[str] | None:
         """Match of this option with a word of a name, the number as its group; nnU-Net's `_1epoch` is one too."""
@@ -37,6 +39,10 @@ class Option:
             pattern = pattern.replace(placeholder, numbers)
         plural = f"{word}s" if re.fullmatch("1[a-z]+", word) else word
         return re.fullmatch(pattern, word) or re.fullmatch(pattern, plural)
+
+    def contradicts(self, other: Option) -> bool:
+        """Whether it cannot stand beside another option."""
+        return not {other.group, other.spelling}.isdisjoint(self.against)
 
     def value_in(self, word: str) -> Any:
         """What the attribute is set to: the number in the word, or `value`."""

@@ -1,4 +1,4 @@
-"""Networks of MONAI and segmentation_models_pytorch, with nnU-Net's loss and recipe: what others would pick."""
+"""Networks of MONAI and segmentation_models_pytorch, with nnU-Net's loss and training: what others would pick."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_options_combine_in_any_order(name: str) -> None:
     trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
     assert trainer.__class__.__name__ == name
     assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (4, 6)
-    assert (trainer.recipe, trainer.enable_deep_supervision) == ("nnunet", False)
+    assert (trainer.objective, trainer.enable_deep_supervision) == ("nnunet", False)
     assert trainer.inference_allowed_mirroring_axes is None
 
 

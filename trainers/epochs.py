@@ -25,7 +25,8 @@ class EpochLoader(nnUNetDataLoader):
 
     With a seed the cases come in an order that is new in every epoch, each patch at a random place (in 2D of a slice
     that is its own); without one the patches cover each case, in the data set's order. The last batch of an epoch is
-    what is left. `rank` of `world_size` processes gets its share of every batch, and at least one patch.
+    what is left. `rank` of `world_size` processes gets its share of every batch, and at least one patch; `n_workers`
+    processes of its own, if any, make its batches by turns.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class EpochLoader(nnUNetDataLoader):
         first_epoch: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        n_workers: int = 1,
+        n_workers: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(*loader, **options)
@@ -55,7 +56,7 @@ class EpochLoader(nnUNetDataLoader):
 
     @override
     def generate_train_batch(self) -> dict[str, Any]:
-        self.number = self.thread_id if self.number is None else self.number + self.n_workers
+        self.number = self.thread_id if self.number is None else self.number + max(1, self.n_workers)
         with seeded(self.seed or 0, self.first_epoch * self.n_batches + self.number, self.rank):
             batch: dict[str, Any] = super().generate_train_batch()
         return batch

@@ -90,13 +90,17 @@ class RecipeTraining(nnUNetTrainer):
             "ignore_label": manager.ignore_label,
         }
         training, validation = self.get_tr_and_val_datasets()
+        processes = get_allowed_n_proc_DA()
         drawn = self.loader(
             training,
             self.get_training_transforms(patch, rotation, scales, mirrored, flat, **labels),
             seed=self.seed,
             first_epoch=self.current_epoch,
+            n_workers=processes,
         )
-        covered = self.loader(validation, self.get_validation_transforms(scales, **labels))
+        covered = self.loader(
+            validation, self.get_validation_transforms(scales, **labels), n_workers=(processes + 1) // 2
+        )
         self.num_iterations_per_epoch = drawn.n_batches
         self.num_val_iterations_per_epoch = covered.n_batches
         return self.augmenter(drawn), self.augmenter(covered)
@@ -113,16 +117,17 @@ class RecipeTraining(nnUNetTrainer):
             transforms=transforms,
             rank=self.local_rank,
             world_size=distributed.get_world_size() if self.is_ddp else 1,
-            n_workers=max(1, get_allowed_n_proc_DA()),
             **order,
         )
 
     def augmenter(self, loader: EpochLoader) -> Any:
         """The loader in processes of its own, whose batches come in order."""
-        if get_allowed_n_proc_DA() == 0:
+        if loader.n_workers == 0:
             return SingleThreadedAugmenter(loader, None)
         pinned = self.device.type == "cuda"
-        return MultiThreadedAugmenter(loader, None, loader.n_workers, pin_memory=pinned, wait_time=0.002)
+        augmenter = MultiThreadedAugmenter(loader, None, loader.n_workers, pin_memory=pinned, wait_time=0.002)
+        augmenter.restart()  # they fork, which must not be after the first computation
+        return augmenter
 
     @override
     def on_train_start(self) -> None:

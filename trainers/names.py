@@ -147,11 +147,25 @@ def with_options(base: type[PaperTrainer], words: tuple[str, ...]) -> type[Paper
     return type(name, (base, *variants), attributes)
 
 
-def plans_name(trainer: type[PaperTrainer]) -> str:
-    """Name of the plans made for a trainer: its network, and the options that change what a step takes."""
+def plans_name(trainer: type[PaperTrainer], published: str | None = None) -> str:
+    """Name of the plans made for a trainer: its network, and the options that change what a step takes.
+
+    Of published plans (of a row's name, or the first), the options of the network.
+    """
     base = trainer.__name__.removesuffix("_".join(["", *trainer.name_words])).removesuffix("Trainer")
-    told = [word for word in trainer.name_words if changes_step(word, trainer)]
+    if published is None:
+        told = [word for word in trainer.name_words if changes_step(word, trainer)]
+    else:
+        own = own_words(trainer)
+        row = re.sub("[^A-Za-z0-9]", "", published)
+        told = [*(word for word in trainer.name_words if word in own), "published", *filter(None, [row])]
     return "_".join([base, *told]) + "Plans"
+
+
+def own_words(trainer: type[PaperTrainer], words: str | None = None) -> set[str]:
+    """Those words of a trainer's name, or of others that it could have, that spell options of its paper alone."""
+    found = trainer.name_words if words is None else filter(None, words.split("_"))
+    return {word for word in found if find_option(word, trainer) in trainer.options}
 
 
 def changes_step(word: str, trainer: type[PaperTrainer]) -> bool:

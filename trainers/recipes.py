@@ -201,6 +201,7 @@ CROSSLINK_RECIPE = Recipe(
     augmentations={
         "": ("zoom by 0.5 to 1.75, rotation by up to 30 degrees, horizontal flip (COVID-19)", zoomed_and_rotated),
         "Cardiac": ("enlarged twice, and rotated by 8 and -8 degrees (cardiac MR)", enlarged),
+        "KiTS": ("none (KiTS)", no_augmentation),
     },
     readings=(
         Reading(
@@ -243,7 +244,7 @@ CROSSLINK_RECIPE = Recipe(
         Reading(
             point="Augmentation of KiTS",
             stated="None.",
-            built="`_recipe` augments as for COVID-19.",
+            built="`_recipeKiTS`: none.",
         ),
         Reading(
             point="Folds",

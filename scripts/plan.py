@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="ROW",
-        help="the paper's own topology, patch and batch; of a row that nnunet-archs list prints, or the trainer's first",
+        help="the paper's own topology, patch and batch; of a row of nnunet-archs list, or the first",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace plans of the same name")
 

@@ -1,5 +1,4 @@
-"""The improved-skip U-Net of Di et al. and the classical U-Net, in nnU-Net's training: the network is what the
-paper is about.
+"""The improved-skip U-Net of Di et al. and the classical U-Net, in nnU-Net's training: the paper is about the network.
 
 Its loss, cross-entropy of the output alone, is `_CE`, and its whole training `_recipe`.
 """

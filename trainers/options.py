@@ -17,9 +17,9 @@ class Option:
 
     `<N>` in its spelling is a number, `<P>` one below 100, `<ABC>` three digits.
 
-    It sets an attribute of the trainer (to the number, or to `value`), adds a variant of nnU-Net's trainer, or both. One
-    `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know. Options that are, or
-    whose groups are, in `against` contradict it.
+    It sets an attribute of the trainer (to the number, or to `value`), adds a variant of nnU-Net's trainer, or both.
+    One `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know. Options that
+    are in `against`, or whose groups are, contradict it.
     """
 
     spelling: str

@@ -211,8 +211,8 @@ CAGGNET = Paper(
         Reading(
             point="Optimiser",
             stated="It is Adam with a rate of 1e-3.",
-            built="It is that, with nnU-Net's falling rate: nnU-Net's SGD leaves this loss at the background. `_recipe` "
-            "has the paper's constant rate.",
+            built="It is that, with nnU-Net's falling rate: nnU-Net's SGD leaves this loss at the background. "
+            "`_recipe` has the paper's constant rate.",
             released="It is Adam.",
         ),
     ),

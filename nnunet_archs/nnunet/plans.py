@@ -47,14 +47,8 @@ def budget(
     A width of None is the network's own. Of matched plans, memory and width are those of the plans that they match.
     Plans of what a paper prints name the row of its table, and no memory.
     """
-    of_a_paper = {"published": published} if published else {}
-    return {
-        "trainer": trainer,
-        "gpu_memory": gpu_memory,
-        "base_width": base_width,
-        "match": match,
-        "by": by,
-    } | of_a_paper
+    sizes = {"gpu_memory": gpu_memory, "base_width": base_width, "match": match, "by": by}
+    return {"trainer": trainer, **sizes, **({"published": published} if published else {})}
 
 
 def budget_of(plans: dict[str, Any], configuration: str) -> dict[str, Any] | None:

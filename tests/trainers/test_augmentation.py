@@ -38,9 +38,8 @@ class TestColours:
 
     def test_shifts(self) -> None:
         transformed = HueSaturationValueTransform(0.4, -0.3, 0.2)(image=picture())["image"]
-        for pixel, given in zip(
-            last_axis(transformed).reshape(-1, 3), last_axis(picture()).reshape(-1, 3), strict=True
-        ):
+        before, after = (last_axis(image).reshape(-1, 3) for image in (picture(), transformed))
+        for given, pixel in zip(before, after, strict=True):
             hue, saturation, value = colorsys.rgb_to_hsv(*given)
             shifted = (hue + 0.4) % 1, max(saturation - 0.3, 0), min(value + 0.2, 1)
             assert np.allclose(pixel, colorsys.hsv_to_rgb(*shifted), atol=1e-12)

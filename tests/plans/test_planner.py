@@ -135,6 +135,16 @@ class TestOtherNetworks:
         # in proportion to the paper's 32, 64, 128, 192
         assert planned["2d"]["architecture"]["arch_kwargs"]["features_per_stage"] == [8, 16, 32, 48]
 
+    def test_base_width_has_no_limit(self) -> None:
+        """V-Net#'s table has 16 to 256 and 18 to 288 features; halves of nnU-Net's 320 would end at 160."""
+        for width, widest in ((16, 256), (18, 288)):
+            planner = make_planner("VNetTrainer", CT, gpu_memory=8, base_width=width, configurations=["3d_fullres"])
+            features = planner.plan()["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"][
+                "features_per_stage"
+            ]
+            assert features[4] == widest
+            assert features == [width * 2**stage for stage in range(len(features))]
+
     def test_a_width_that_the_name_states_is_refused(self) -> None:
         planner = make_planner("FocusNetPlusPlusTrainer_S", HIPPOCAMPUS, gpu_memory=8, base_width=8)
         with pytest.raises(ValueError, match="its name says how wide the network is"):
@@ -174,6 +184,10 @@ def test_names_of_plans() -> None:
         "CAggNetTrainer_100epochs_NoMirroring": "CAggNetPlans",
         "UNetSharpTrainer_CGM_10iterations_checkpoint": "UNetSharp_CGM_checkpointPlans",
         "FocusNetPlusPlusTrainer_S_DiceCE": "FocusNetPlusPlus_S_DiceCEPlans",
+        "CAggNetTrainer_recipe": "CAggNetPlans",
+        "CAggNetTrainer_adam_cosine": "CAggNetPlans",
+        "UNetSharpTrainer_recipe_50epochs": "UNetSharp_recipePlans",
+        "ClassicalUNetTrainer_CE_constant": "ClassicalUNet_CEPlans",
     }
     assert {name: plans_name(resolve_paper(name)) for name in names} == names
 

@@ -130,7 +130,8 @@ def test_unknown_option_is_named_beside_those_that_exist(word: str) -> None:
     message = error_of(f"UNetSharpTrainer_5iterations_{word}")
     assert f"UNetSharpTrainer has no option _{word};" in message
     listed = message.split("he options are ")[1].split(", ")
-    assert listed == [f"_{option.spelling}" for option in (*OPTIONS, *resolve_paper("UNetSharpTrainer").options)]
+    own = resolve_paper("UNetSharpTrainer").options
+    assert listed == [*(f"_{option.spelling}" for option in OPTIONS), "_recipe", *(f"_{o.spelling}" for o in own)]
 
 
 @pytest.mark.parametrize(

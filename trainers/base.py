@@ -75,17 +75,15 @@ class PaperTrainer(nnUNetTrainer):
         except ValueError as error:
             end_command(error)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = self.epochs or self.num_epochs
-        patience = None
-        if self.recipe is not None and self.followed is not None:
-            self.num_epochs = self.epochs or self.recipe.epochs
-            patience = self.recipe.patience
+        recipe = self.followed_recipe()
+        self.num_epochs = self.epochs or (recipe.epochs if recipe else self.num_epochs)
         if self.iterations is not None:
             # nnU-Net's proportion of training to validation
             self.num_val_iterations_per_epoch = max(1, self.iterations // 5)
             self.num_iterations_per_epoch = self.iterations
-        # a stopped run loses at most a twentieth of the training, or an epoch
-        self.save_every = max(1, min(self.save_every, (patience or self.num_epochs) // 20))
+        # a stopped run loses at most a twentieth of the training, which patience may shorten, or an epoch
+        length = recipe.patience if recipe and recipe.patience else self.num_epochs
+        self.save_every = max(1, min(self.save_every, length // 20))
         # one output is no deep supervision, and nnU-Net's weight of it would be 0 / 0
         self.enable_deep_supervision = len(self.branch_stages) > 1
         self.progress = tqdm(disable=True)
@@ -168,10 +166,15 @@ class PaperTrainer(nnUNetTrainer):
         return {**topology_kwargs(configuration), **own}
 
     @classmethod
+    def followed_recipe(cls) -> Recipe | None:
+        """The recipe, where the trainer's name says that it is followed."""
+        return None if cls.followed is None else cls.recipe
+
+    @classmethod
     def optimisation(cls) -> Optimisation:
         """The optimiser, its rate and schedule: the recipe's, or the trainer's own with what its name changes."""
-        if cls.recipe is not None and cls.followed is not None:
-            return cls.recipe.optimisation
+        if recipe := cls.followed_recipe():
+            return recipe.optimisation
         own = NNUNET if cls.objective == "nnunet" else cls.own_optimisation
         if cls.optimiser == "Adam":
             own = replace(cls.recipe.optimisation if cls.recipe else ADAM, schedule=own.schedule)

@@ -97,7 +97,7 @@ class PublishedPlanner(NetworkPlanner):
 def as_planned(row: Published) -> dict[str, Any]:
     """A row's topology as a plan spells it."""
     topology = row.topology()
-    types = {key: path(topology[key]) for key in ("conv_op", "norm_op", "nonlin")}  # type: ignore[literal-required]
+    types = {key: path(topology[key]) for key in ("conv_op", "norm_op", "nonlin")}
     arguments = {
         **topology,
         **types,
@@ -115,4 +115,4 @@ def as_planned(row: Published) -> dict[str, Any]:
 
 def path(of: type | None) -> str | None:
     """The dotted path of a type."""
-    return of and f"{of.__module__}.{of.__qualname__}"
+    return None if of is None else f"{of.__module__}.{of.__qualname__}"

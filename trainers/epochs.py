@@ -44,7 +44,8 @@ class EpochLoader(nnUNetDataLoader):
         self.first_epoch = first_epoch
         self.rank, self.world_size = rank, world_size
         self.n_workers = n_workers
-        self.whole_batch: int = self.batch_size  # of all processes; nnU-Net reads `batch_size` for every batch
+        self.batch_size: int  # nnU-Net reads it for every batch
+        self.whole_batch = self.batch_size  # of all processes, the last batch apart
         self.patches = [
             (case, corner)
             for case in self.indices

@@ -35,6 +35,9 @@ WORDS: dict[Selection, str] = {
 }
 
 
+NONE: tuple[str, Augmentation] = ("none", no_augmentation)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recipe:
     """A paper's training, equal to itself alone.
@@ -55,8 +58,6 @@ class Recipe:
     augmentations: Mapping[str, tuple[str, Augmentation]] = field(default_factory=lambda: {"": NONE})
     readings: tuple[Reading, ...]
 
-
-NONE = ("none", no_augmentation)
 
 CAGGNET_RECIPE = Recipe(
     paper=CAGGNET,

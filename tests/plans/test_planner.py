@@ -135,15 +135,14 @@ class TestOtherNetworks:
         # in proportion to the paper's 32, 64, 128, 192
         assert planned["2d"]["architecture"]["arch_kwargs"]["features_per_stage"] == [8, 16, 32, 48]
 
-    def test_base_width_has_no_limit(self) -> None:
-        """V-Net#'s table has 16 to 256 and 18 to 288 features; halves of nnU-Net's 320 would end at 160."""
-        for width, widest in ((16, 256), (18, 288)):
-            planner = make_planner("VNetTrainer", CT, gpu_memory=8, base_width=width, configurations=["3d_fullres"])
-            features = planner.plan()["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"][
-                "features_per_stage"
-            ]
-            assert features[4] == widest
-            assert features == [width * 2**stage for stage in range(len(features))]
+    @pytest.mark.parametrize(("width", "widest"), [(16, 256), (18, 288)])
+    def test_base_width_has_no_limit(self, width: int, widest: int) -> None:
+        """V-Net#'s table has 16 to 256 and 18 to 288 features; nnU-Net's, in proportion, would end at 160 and 180."""
+        planner = make_planner("VNetTrainer", HIPPOCAMPUS, gpu_memory=8, base_width=width)
+        planned = {"patch_size": [64] * 3, "architecture": architecture_of(features=[32, 64, 128, 256, 320, 320])}
+        features = planner.architecture(planned)["arch_kwargs"]["features_per_stage"]
+        assert features[4] == widest
+        assert features == [width * 2**stage for stage in range(6)]
 
     def test_a_width_that_the_name_states_is_refused(self) -> None:
         planner = make_planner("FocusNetPlusPlusTrainer_S", HIPPOCAMPUS, gpu_memory=8, base_width=8)
@@ -165,6 +164,18 @@ class TestOtherNetworks:
             changed = {name: convert(value) for name, convert in [helped[option]]} if option in helped else {}
             planned = make_planner(trainer, HIPPOCAMPUS, **options | changed).plan()
             assert planned["configurations"]["3d_fullres"]["batch_size"] >= 2
+
+
+def architecture_of(features: list[int]) -> dict[str, Any]:
+    """nnU-Net's network in 3D, as its planner states it."""
+    topology = {
+        "n_stages": len(features),
+        "features_per_stage": features,
+        "conv_op": "torch.nn.Conv3d",
+        "kernel_sizes": [[3] * 3] * len(features),
+        "strides": [[1] * 3] + [[2] * 3] * (len(features) - 1),
+    }
+    return {"network_class_name": "", "arch_kwargs": topology, "_kw_requires_import": ["conv_op"]}
 
 
 def at_patch(plan: dict[str, Any], patch: tuple[int, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
-from hand_made import DATASET, make_dataset_json, make_plans, make_sample
+from hand_made import DATASET, make_batch, make_dataset_json, make_plans, make_sample
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
@@ -256,6 +256,16 @@ class TestEpochs:
         finally:
             augmenter._finish()
 
+    def test_processes_that_make_batches_change_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        weights = []
+        for processes in ("0", "2"):
+            monkeypatch.setenv("nnUNet_n_proc_DA", processes)
+            monkeypatch.setenv("nnUNet_results", str(tmp_path / processes))
+            trainer = make_trainer("ImprovedSkipUNetTrainer_recipe_2epochs")
+            trainer.run_training()
+            weights.append(checkpoint_of(trainer)["network_weights"])
+        assert are_equal(*weights)
+
     def test_without_a_seed_all_is_covered(self) -> None:
         loader = self.loader()
         cases = [case for _ in range(loader.n_batches) for case in next(loader)["keys"]]
@@ -386,6 +396,16 @@ def test_contradictions_are_named(name: str, message: str) -> None:
 def test_every_paper_has_trainers_that_follow_it() -> None:
     followed = {trainer.recipe for trainer in paper_trainers()} - {None}
     assert followed == set(RECIPES)
+
+
+@pytest.mark.parametrize("name", [trainer.__name__ for trainer in paper_trainers() if trainer.recipe])
+def test_a_step_by_the_recipe(name: str) -> None:
+    trainer = make_trainer(f"{name}_recipe")
+    trainer.on_train_epoch_start()
+    batch = make_batch(trainer)
+    losses = [float(trainer.train_step(batch)["loss"]) for _ in range(2)]
+    assert np.isfinite(losses).all()
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.usefixtures("_cases")

@@ -196,6 +196,24 @@ class TestSelection:
         assert trainer.best_value == pytest.approx(np.mean(values), rel=1e-5)
 
 
+@pytest.mark.usefixtures("_cases")
+def test_one_of_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DDP of a single process, which nnU-Net makes on GPUs alone, comes to what there is without it."""
+    name = "ImprovedSkipUNetTrainer_recipe_2epochs"
+    alone = make_trainer(name)
+    alone.run_training()
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "ddp"))
+    shared = make_trainer(name)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/gloo", rank=0, world_size=1)
+    try:
+        shared.is_ddp, shared.network = True, nn.parallel.DistributedDataParallel(shared.network)
+        shared.run_training()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert are_equal(*(checkpoint_of(trainer)["network_weights"] for trainer in (alone, shared)))
+    assert alone.best_value == shared.best_value
+
+
 def crop(case: int, corner: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """A patch of 32 x 24 of a slice."""
     z, y, x = corner

@@ -17,11 +17,13 @@ class AttentionUNetTrainer(EncoderTrainer, ArchitectureTrainer):
     network_class = AttentionUNet
     recipe = FOCUSNET_RECIPE
     options = (
+        *EncoderTrainer.options,
         Option(
             spelling="released",
             meaning="the Attention U-Net of FocusNet++'s authors' code, without convolutions in the decoder",
             group="network",
             attribute="network_class",
             value=ReleasedAttentionUNet,
+            against=("encoder",),
         ),
     )

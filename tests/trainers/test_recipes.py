@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
-from hand_made import DATASET, make_batch, make_dataset_json, make_plans, make_sample
+from hand_made import DATASET, make_batch, make_dataset_json, make_sample, serving_plans
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
@@ -57,7 +57,7 @@ def make_case(i: int) -> tuple[np.ndarray, np.ndarray]:
 
 def make_trainer(name: str, *, resumed: bool = False) -> Any:
     torch.manual_seed(3)
-    plans = {**make_plans(2), "continue_training": resumed}
+    plans = {**serving_plans(resolve_paper(name), 2), "continue_training": resumed}
     trainer: Any = resolve_paper(name)(plans, "tiny", 0, make_dataset_json(), torch.device("cpu"))
     trainer.initialize()
     return trainer

@@ -216,15 +216,15 @@ def multiply(
             target.copy_(target + z if add else z)
 
 
-def bands(n_to: int, n_from: int, taps: int) -> list[tuple[slice, slice]]:
+def bands(n_to: int, n_from: int, taps: int, block: int | None = None) -> list[tuple[slice, slice]]:
     """Blocks of the positions of one grid, each with the positions of another that it depends on.
 
     A position p of the fine grid, shifted by a tap, lies between two of the coarse one: floor(p / factor), one less
     where corners are aligned, and the next.
     """
-    reach, blocks = taps // 2, []
-    for start in range(0, n_to, BLOCK):
-        stop = min(start + BLOCK, n_to)
+    reach, blocks, block = taps // 2, [], block or BLOCK
+    for start in range(0, n_to, block):
+        stop = min(start + block, n_to)
         if n_to >= n_from:
             low, high = (start - reach) * n_from // n_to - 1, (stop - 1 + reach) * n_from // n_to + 2
         else:

@@ -98,11 +98,13 @@ def spatial_mean(x: Tensor) -> Tensor:
     return x
 
 
-def load_onnx(file: Path, network: Mapping[str, Any]) -> Run:
-    """An ONNX file in onnxruntime, on the CPU."""
+def load_onnx(file: Path, network: Mapping[str, Any], *, threads: int = 0) -> Run:
+    """An ONNX file in onnxruntime, on the CPU, by default with as many threads as it likes."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run([OUTPUT], {INPUT: x.numpy()})[0])
 
 

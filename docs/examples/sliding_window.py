@@ -109,7 +109,7 @@ def predict(network: onnxruntime.InferenceSession, data: np.ndarray, window: dic
     total, weights = None, np.zeros(data.shape[1:], weight.dtype)
     for start in product(*(starts(n, p, window["step"]) for n, p in zip(data.shape[1:], patch, strict=True))):
         here = tuple(slice(s, s + n) for s, n in zip(start, patch, strict=True))
-        logits = mirrored(network, data[(slice(None), *here)].reshape(network.get_inputs()[0].shape), window)
+        logits = mirrored(network, data[(slice(None), *here)].reshape(1, -1, *window["patch_size"]), window)
         if total is None:
             total = np.zeros((len(logits), *data.shape[1:]), weight.dtype)
         total[(slice(None), *here)] += logits.reshape(-1, *patch) * weight

@@ -38,10 +38,10 @@ def plain_sum(sources: Sequence[Tensor], weights: Sequence[Tensor], size: Sequen
 
     Weights are `(C_out, C_k, *kernel)`; every source has axes to contract.
     """
-    terms = [term(x, weight, size, how) for x, weight in zip(sources, weights, strict=True)]
-    y = terms[0]
-    for other in terms[1:]:
-        y = y + other
+    pairs = zip(sources, weights, strict=True)
+    y = term(*next(pairs), size, how)
+    for x, weight in pairs:  # each is added as soon as it is there: no two are in memory for long
+        y = y + term(x, weight, size, how)
     return y
 
 

@@ -38,7 +38,9 @@ def main(folder: Path, output: str, files: list[str]) -> None:
     shape = [round(old / new * n) for old, new, n in zip(spacing, planned, nonzero.shape, strict=True)]
     data = resample(data, shape, (spacing, planned), before["resampling"])
     weights = [folder / fold["file"] for fold in model["weights"]["folds"].values()]
-    logits = sum(predict(onnxruntime.InferenceSession(file), data, window) for file in weights) / len(weights)
+    options = onnxruntime.SessionOptions()
+    options.enable_mem_pattern = False  # it would take new memory for a second run beside that of the first
+    logits = sum(predict(onnxruntime.InferenceSession(file, options), data, window) for file in weights) / len(weights)
     logits = resample(logits, nonzero.shape, (planned, spacing), after["resampling"])
     if after["activation"] == "softmax":
         found = logits.argmax(0)

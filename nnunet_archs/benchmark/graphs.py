@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
-from torch import nn
 
 from nnunet_archs.deploy.peak import peak_of_this_process
 from nnunet_archs.deploy.weights import load_onnx, write_onnx
@@ -31,7 +31,7 @@ class GraphSample:
     memory: int | None
 
 
-def sample_graph(build: Callable[[], nn.Module], patch: Sequence[int], threads: int) -> GraphSample:
+def sample_graph(build: Callable[[], Any], patch: Sequence[int], threads: int) -> GraphSample:
     """Export a new network, and run its graph on a random patch `(1, C, *spatial)`.
 
     Raises:

@@ -103,6 +103,7 @@ def load_onnx(file: Path, network: Mapping[str, Any], *, threads: int = 0) -> Ru
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.enable_mem_pattern = False  # it would take new memory for a second run beside that of the first
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run([OUTPUT], {INPUT: x.numpy()})[0])

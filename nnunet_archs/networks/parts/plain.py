@@ -30,7 +30,7 @@ PART_BYTES, MOST_PARTS = 256 * 2**20, 8
 
 def is_exported() -> bool:
     """Whether a graph is made that others will run: by torch.export, the exporter to ONNX, or torch.jit.trace."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 def plain_sum(sources: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[int], how: Interpolation) -> Tensor:

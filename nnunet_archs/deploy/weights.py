@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nnunet_archs.networks.parts.fusion import Fusion, FusionConv
 
@@ -53,7 +55,8 @@ def fusion_of(network: nn.Module) -> Fusion | None:
 def write_onnx(network: nn.Module, example: Tensor) -> bytes:
     """ONNX, its input and output named, of the example's shape but for the batch, which may be any."""
     with quiet():
-        program = trace(network, example).run_decompositions({torch.ops.aten.instance_norm.default: instance_norm})
+        with AccurateNorms():
+            program = trace(network, example)
         graph = torch.onnx.export(
             program,
             (example,),
@@ -67,18 +70,25 @@ def write_onnx(network: nn.Module, example: Tensor) -> bytes:
     return graph.model_proto.SerializeToString()
 
 
+class AccurateNorms(TorchFunctionMode):
+    """Has every instance norm computed by `instance_norm`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch's, or the one in its place."""
+        return (instance_norm if func is F.instance_norm else func)(*args, **(kwargs or {}))
+
+
 def instance_norm(
     x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    use_input_stats: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> Tensor:
-    """Instance norm of `(B, C, *spatial)`, its means taken an axis at a time; the arguments are torch's operator's.
+    """Instance norm of `(B, C, *spatial)`, its means taken an axis at a time; the arguments are torch's function's.
 
     onnxruntime's own operator adds up all voxels of a channel one after another, in float32: in 3D that alone moved
     logits by more than 1e-4.

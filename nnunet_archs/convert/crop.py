@@ -17,7 +17,7 @@ from tqdm import tqdm
 from .case_files import Box, Case
 from .cut import CANNOT_BE_CUT, read_voxels
 from .folders import inspect_folder
-from .lengths import Length
+from nnunet_archs.lengths import Length
 from .raw_data import Fold, RawData
 
 BOXES = "boxes.json"

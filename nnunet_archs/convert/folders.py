@@ -19,7 +19,7 @@ from nnunet_archs.nnunet.datasets import normal_form
 from nnunet_archs.nnunet.images import read_image, reader_for
 
 from .case_files import Case, Contents, check_case
-from .lengths import Length
+from nnunet_archs.lengths import Length
 from .raw_data import RawData, check_labels, known_values
 
 N_FOLDS = 5  # of nnU-Net's cross-validation, which needs as many training cases

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .lengths import Length
+from nnunet_archs.lengths import Length
 from .pixels import Window
 from .raw_data import Item
 from .splits import Split

@@ -13,7 +13,7 @@ from nnunet_archs.instances import described
 from .case_files import Case
 from .folders import FORMS, check_files
 from .layout import Layout, Options
-from .lengths import Length
+from nnunet_archs.lengths import Length
 from .nodules import LAYOUTS as NODULES
 from .pictures import LAYOUTS as PICTURES
 from .raw_data import RawData

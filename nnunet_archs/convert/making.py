@@ -13,7 +13,7 @@ from .crop import inspect_crop
 from .folders import inspect_folder
 from .layout import Layout, Options
 from .layouts import inspect_layout, layout_of
-from .lengths import length_of
+from nnunet_archs.lengths import length_of
 from .raw_data import SPLITS, RawData, write_dataset
 
 MAX_ID = 999

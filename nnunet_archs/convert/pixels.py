@@ -15,7 +15,7 @@ from skimage.draw import polygon2mask
 from nnunet_archs.instances import encode
 from nnunet_archs.nnunet.whole import check_whole
 
-from .lengths import Length
+from nnunet_archs.lengths import Length
 
 HALF = 127  # of a mask of bytes: what is above is foreground
 WHITE = 255

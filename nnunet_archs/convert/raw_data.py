@@ -21,7 +21,7 @@ from nnunet_archs.nnunet.images import reader_for
 
 from .case_files import Box, Case, check_case
 from .cut import cut
-from .lengths import Length
+from nnunet_archs.lengths import Length
 
 N_AXES_4D = 4
 SPLITS = "splits_final.json"  # nnU-Net's planners copy it from the raw data to where trainings look for it

@@ -5,9 +5,9 @@ from pathlib import Path
 
 EXAMPLE = "nnunet-archs study run hippocampus.yaml"
 STEPS = {
-    "run": "Plan what is missing and train what is not finished; go on after an interruption.",
-    "status": "Show how far every training is, from any machine that sees the results.",
-    "report": "Measure the validation cases, compare the networks, write an HTML report.",
+    "run": "Plan what is missing, train and predict what is not finished; go on after an interruption.",
+    "status": "Show how far every training and prediction is, from any machine that sees the results.",
+    "report": "Measure the validation and test cases, compare the networks, write an HTML report.",
 }
 
 

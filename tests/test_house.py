@@ -36,7 +36,7 @@ def sources() -> Iterator[tuple[str, Path]]:
 def imported(module: str, file: Path) -> Iterator[str]:
     """What of the package a module imports, in functions and for types too."""
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
         elif isinstance(node, ast.ImportFrom):

@@ -19,16 +19,8 @@ from nnunet_archs.networks.parts.stages import check_patch, next_patch, with_sta
 from .base import PaperTrainer, end_command, topology_kwargs
 from .options import Option
 
-# timm's models that have a word of their own, and that word
-MODELS = {
-    "vgg11": "vgg11",
-    "vgg16": "vgg16",
-    "vgg16_bn": "vgg16bn",
-    "resnet18": "resnet18",
-    "resnet34": "resnet34",
-    "resnet50": "resnet50",
-    "resnet101": "resnet101",
-}
+# timm's models that have a word of their own: their name without its underscore
+MODELS = ("vgg11", "vgg16", "vgg16_bn", "resnet18", "resnet34", "resnet50", "resnet101")
 
 
 def on_encoder(spelling: str, meaning: str, value: str | None = None) -> Option:
@@ -45,7 +37,7 @@ class EncoderTrainer(PaperTrainer):
 
     options: ClassVar[tuple[Option, ...]] = (
         on_encoder(RESIDUAL, "on nnU-Net's residual encoder", RESIDUAL),
-        *(on_encoder(word, f"on timm's {model}, 2D", model) for model, word in MODELS.items()),
+        *(on_encoder(model.replace("_", ""), f"on timm's {model}, 2D", model) for model in MODELS),
         on_encoder("timm-<model>", "on timm's model of that name, its underscores written as hyphens, 2D"),
         Option(
             spelling="pretrained",
@@ -125,8 +117,9 @@ class EncoderTrainer(PaperTrainer):
     def check_plans(cls, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> tuple[int, ...]:
         stages = super().check_plans(plans, configuration, dataset_json)
         if is_timms(cls.encoder):
-            patch = PlansManager(plans).get_configuration(configuration).patch_size
-            check_patch(cls.__name__, [int(n) for n in patch], cls.total_stride(len(patch)))
+            chosen = PlansManager(plans).get_configuration(configuration)
+            patch = [int(size) for size in chosen.patch_size]
+            check_patch(cls.__name__, patch, cls.serving_patch(chosen), cls.total_stride(len(patch)))
         return stages
 
     @override

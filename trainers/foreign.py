@@ -11,14 +11,14 @@ from typing_extensions import override
 
 from nnunet_archs.networks.parts.foreign import ForeignNetwork
 
-from .base import PaperTrainer, topology_kwargs
+from .base import PaperTrainer, Recipe, topology_kwargs
 
 
 class ForeignTrainer(PaperTrainer):
     """A `ForeignNetwork` in nnU-Net's recipe; one without heads at lower stages sets `supervision = "none"`."""
 
     network_class: ClassVar[type[ForeignNetwork]]
-    recipe = "nnunet"
+    recipe: ClassVar[Recipe] = "nnunet"
 
     @classmethod
     @override

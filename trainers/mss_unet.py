@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from typing_extensions import override
 
@@ -14,6 +15,11 @@ from .nnunet import PlainConvUNetTrainer
 class MSSUNetTrainer(PlainConvUNetTrainer):
     """MSS U-Net (arXiv:2004.08108): PlainConvUNet with its loss of all outputs, the first weighing 0.6."""
 
+    citation: ClassVar = (
+        'Zhao, Jiang, Peña Queralta, Westerlund: "MSS U-Net: 3D segmentation of kidneys and tumors from CT images with '
+        'a multi-scale supervised U-Net", Informatics in Medicine Unlocked 19, 2020'
+    )
+    link: ClassVar = "https://arxiv.org/abs/2004.08108"
     recipe = "paper"
     paper_loss = ExponentialLogLoss
 

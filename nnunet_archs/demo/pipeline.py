@@ -6,7 +6,7 @@ from pathlib import Path
 
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
-from nnunet_archs.nnunet.commands import for_training, going_on, nnunet_command, variables
+from nnunet_archs.nnunet.commands import for_training, going_on, nnunet_command, variables, without_workers
 from nnunet_archs.nnunet.datasets import dataset_id
 from nnunet_archs.nnunet.steps import Step, run_step
 from nnunet_archs.plans.resize import resize_plans
@@ -146,7 +146,7 @@ def predict_step(run: Run) -> Step:
     command = [nnunet_command("nnUNetv2_predict"), "-d", run.dataset_id, *folders, *model]
     return Step(
         "Predict the held-out cases",
-        [*command, "-device", run.device, *run.on_cpu("-npp", "0", "-nps", "0")],
+        [*command, "-device", run.device, *without_workers(run.device)],
         run.log("predict"),
         products=[run.predictions / label.name for label in (run.raw / "labelsTs").iterdir()],
         inputs=[run.results / "checkpoint_final.pth"],

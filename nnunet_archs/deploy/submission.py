@@ -13,7 +13,14 @@ from typing import Any
 
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_archs.nnunet.commands import last_line, nnunet_command, python_command, unwound_by_sigterm, variables
+from nnunet_archs.nnunet.commands import (
+    last_line,
+    nnunet_command,
+    python_command,
+    unwound_by_sigterm,
+    variables,
+    without_workers,
+)
 from nnunet_archs.nnunet.device import choose_device
 from nnunet_archs.nnunet.steps import Step, StepError, run_step
 
@@ -172,8 +179,7 @@ def predict_step(args: argparse.Namespace, member: Member, cases: Sequence[str],
     command += [*options, "-device", args.device, "--continue_prediction"]
     if previous := member.previous():
         command += ["-prev_stage_predictions", str(args.output / previous.name)]
-    if args.device == "cpu":
-        command += ["-npp", "0", "-nps", "0"]
+    command += without_workers(args.device)
     endings = [member.dataset_json["file_ending"], *([".npz"] if "--save_probabilities" in options else [])]
     heading = f"Predict {len(cases)} cases: {member.name}, folds {' '.join(member.folds)}"
     return make_step(args, heading, command, target, [f"{case}{ending}" for case in cases for ending in endings])

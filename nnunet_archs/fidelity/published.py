@@ -23,6 +23,7 @@ from nnunet_archs.networks.fcn import FCN
 from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.focusnet_2019 import FocusNet
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
+from nnunet_archs.networks.infnet import InfNet
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
 from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
@@ -182,6 +183,9 @@ def _table2(name: str, network: type[SegmentationNetwork], printed: str, **row: 
 def _on_encoder(name: str, network: type[SegmentationNetwork], spelled: str, model: str, word: str) -> Published:
     """A decoder of UNet# (5 stages, or the 6 of a ResNet) on a model of timm; Table 2 has two of them on two models."""
     compared = name in ("UNet", "UNet#") and spelled in ("VGG16", "ResNet101")
+    note = "the paper prints no size" if compared else "the paper does not measure it"
+    if spelled == "VGG11":
+        note = "Table 1 names VGG11, but prints sizes of two convolutions a stage"
     return _table1(
         f"{name} ({spelled})",
         network,
@@ -190,7 +194,7 @@ def _on_encoder(name: str, network: type[SegmentationNetwork], spelled: str, mod
         source="Table 2" if compared else "",
         options={"encoder": model},
         words=f"_{word}",
-        note="the paper prints no size" if compared else "not in the paper, which names the backbone alone",
+        note=note,
     )
 
 
@@ -597,5 +601,15 @@ PUBLISHED = (
             ("ResNet101", "resnet101", "resnet101"),
         )
         for name, network in (("UNet", UNet), ("UNet2+", UNetPlusPlus), ("UNet3+", UNet3Plus), ("UNet#", UNetSharp))
+    ),
+    Published(
+        name="Inf-Net",
+        network=InfNet,
+        paper=CROSSLINK,
+        source="Table V",
+        printed="",
+        features=(64, 256, 512, 1024, 2048, 2048),
+        options={"patch_size": (352, 352), "edges": True},
+        note="the paper prints no size; its authors' code has the encoder's classifier too, which makes 33,121,721",
     ),
 )

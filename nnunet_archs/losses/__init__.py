@@ -4,6 +4,7 @@ from .all_hl import AdaptiveLogHybridLoss
 from .attention import AttentionLoss
 from .auxiliary import AuxiliaryLoss
 from .base import SegmentationLoss
+from .boundary import BoundaryWeightedLoss, EdgeLoss
 from .cross_entropy import CrossEntropyLoss
 from .crosslink import CrosslinkLoss
 from .dice import soft_dice
@@ -19,10 +20,12 @@ __all__ = [
     "AdaptiveLogHybridLoss",
     "AttentionLoss",
     "AuxiliaryLoss",
+    "BoundaryWeightedLoss",
     "Comparison",
     "CrossEntropyLoss",
     "CrosslinkLoss",
     "DeepSupervisionLoss",
+    "EdgeLoss",
     "ExponentialLogLoss",
     "FocalLoss",
     "HybridLoss",

@@ -25,15 +25,15 @@ Where this departs from the paper or settles what it leaves open:
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import ClassVar, get_args
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
 from .parts.blocks import ConvNormAct, ConvStack
-from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.contract import SegmentationNetwork, Supervision, supervised_stages
+from .parts.decoder import Decoder
 from .parts.encoders import ConvEncoder
 from .parts.heads import Heads
 from .parts.recompute import recomputed
@@ -67,16 +67,15 @@ class BCDUNet(SegmentationNetwork):
         **topology_kwargs: Unpack[TopologyKwargs],
     ) -> None:
         topology = Topology.of(self, topology_kwargs)
-        check_choice("supervision", supervision, get_args(Supervision))
-        stages = tuple(range(topology.last if supervision == "nnunet" else 1))
+        stages = supervised_stages(self, topology, supervision)
         super().__init__(topology, branch_stages=stages, deep_supervision=deep_supervision)
-        convs = replace(topology, norm_op=None, norm_op_kwargs=None) if released else topology
+        convs = topology.unnormalised() if released else topology
         widths, last = topology.features_per_stage, topology.last
         self.encoder = ConvEncoder(input_channels, convs, last=last - 1)
         self.dropout = nn.Dropout(DROPOUT)
         self.pool = topology.max_pool(last)
         self.dense = DenseBlocks(widths[last - 1], convs)
-        self.decoder_stages = nn.ModuleList(DecoderStage(i, topology, convs) for i in range(last))
+        self.decoder_stages = Decoder(DecoderStage(i, topology, convs) for i in range(last))
         channels = {f"D_{i}": widths[i] for i in stages}
         self.tail: nn.Module = nn.Identity()
         if released:
@@ -89,10 +88,7 @@ class BCDUNet(SegmentationNetwork):
         skips = self.encoder(x)
         y = self.dense(self.pool(skips[-1]))
         skips[-1] = self.dropout(skips[-1])
-        decoded: list[Tensor] = []
-        for stage, skip in zip(reversed(self.decoder_stages), reversed(skips), strict=True):
-            y = stage(y, skip)
-            decoded.insert(0, y)
+        decoded = self.decoder_stages(y, skips)
         decoded[0] = self.tail(decoded[0])
         return self.heads(decoded if self.deep_supervision else decoded[:1])
 
@@ -163,7 +159,7 @@ class ConvLSTM(nn.Module):
         """The same, all of it kept for backward."""
         z = self.input(first)
         # output and cell begin as zeros: of the recurrent convolution the bias is left
-        cell, y = self.step(z + self.recurrent.bias.to(z.dtype).view(-1, *[1] * (z.ndim - 2)))
+        cell, y = self.step(z + self.bias.to(z.dtype).view(-1, *[1] * (z.ndim - 2)))
         return self.step(self.input(second) + self.recurrent(y), cell)[1]
 
     @staticmethod
@@ -177,7 +173,12 @@ class ConvLSTM(nn.Module):
     def open_forget_gate(self) -> None:
         """Set the forget gate's bias to 1."""
         with torch.no_grad():
-            self.recurrent.bias.chunk(4)[1].fill_(1.0)
+            self.bias.chunk(4)[1].fill_(1.0)
+
+    @property
+    def bias(self) -> Tensor:
+        """That of all gates."""
+        return cast(Tensor, self.recurrent.bias)
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:

@@ -38,14 +38,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar, Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from .parts.blocks import ConvNormAct
-from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.contract import SegmentationNetwork, Supervision, check_choice, supervised_stages
 from .parts.fusion import Fusion, FusionConv
 from .parts.heads import Heads
 from .parts.recompute import recomputed
@@ -105,10 +105,9 @@ class BranchedUNet(SegmentationNetwork):
         fusion: Fusion,
     ) -> None:
         topology = encoder.topology
-        check_choice("supervision", supervision, get_args(Supervision))
         if decoder_kernel not in (1, 3):
             raise ValueError(f"decoder_kernel={decoder_kernel}: give 3 for the stage's kernel, or 1 as in Table I")
-        stages = tuple(range(topology.last if supervision == "nnunet" else 1))
+        stages = supervised_stages(self, topology, supervision)
         super().__init__(topology, branch_stages=stages, deep_supervision=deep_supervision)
         self.encoder = encoder
         widths, last, n_branches = topology.features_per_stage, topology.last, encoder.n_branches

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, cast, get_args
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from .parts.blocks import ConvNormAct
-from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.contract import SegmentationNetwork, Supervision, supervised_stages
+from .parts.decoder import Decoder
 from .parts.fusion import Fusion, FusionConv
 from .parts.heads import Heads
 from .parts.recompute import recomputed
@@ -64,13 +65,12 @@ class DenseUNet(SegmentationNetwork):
     ) -> None:
         topology = Topology.of(self, topology_kwargs)
         topology = replace(topology, features_per_stage=[self.width] * topology.n_stages)
-        check_choice("supervision", supervision, get_args(Supervision))
-        stages = tuple(range(topology.last if supervision == "nnunet" else 1))
+        stages = supervised_stages(self, topology, supervision)
         super().__init__(topology, branch_stages=stages, deep_supervision=deep_supervision)
         self.stem = topology.conv(input_channels, self.width, (1,) * topology.dim)
         self.pools = nn.ModuleList(topology.max_pool(i) for i in range(1, topology.n_stages))
         self.blocks = nn.ModuleList(DenseBlock(i, topology) for i in range(topology.n_stages))
-        self.decoder_stages = nn.ModuleList(DecoderStage(i, topology, fusion=fusion) for i in range(topology.last))
+        self.decoder_stages = Decoder(DecoderStage(i, topology, fusion=fusion) for i in range(topology.last))
         self.heads = Heads({f"D_{i}": self.width for i in stages}, num_classes, topology)
 
     def outputs(self, x: Tensor) -> list[Tensor]:
@@ -80,9 +80,7 @@ class DenseUNet(SegmentationNetwork):
         for pool, block in zip(self.pools, blocks, strict=True):
             features.append(block(pool(features[-1])))
         *skips, deepest = features
-        decoded = [deepest]
-        for stage, skip in zip(reversed(self.decoder_stages), reversed(skips), strict=True):
-            decoded.insert(0, stage(decoded[0], skip))
+        decoded = self.decoder_stages(deepest, skips)
         return self.heads(decoded if self.deep_supervision else decoded[:1])
 
 

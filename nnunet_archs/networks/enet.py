@@ -14,6 +14,8 @@ Where this departs from the paper or settles what it leaves open:
   is the image and the output alone. The paper's features are 16, 64 and 128.
 - The convolutions of kernel 5 along one axis at a time are as many as there are axes, of kernel 1 along an axis where
   the plan's is 1. Dilated convolutions have the plan's kernel.
+- The initial block's convolution makes what the image's channels leave of the features of stage 1, which are raised for
+  an image that would leave none.
 - Normalisation is the plan's; the paper has BatchNorm. Activations are the paper's, PReLU in the encoder, of one
   parameter each, and ReLU in the decoder.
 - What a pooled input lacks in channels is zeros (section 3). If there are fewer channels below, the last ones are cut.
@@ -50,8 +52,7 @@ class ENet(SegmentationNetwork):
     """ENet on a plan's first strides.
 
     Raises:
-        ValueError: for an option that does not exist, an image of more channels than the initial block makes, or a
-            topology that cannot work.
+        ValueError: for an option that does not exist, or a topology that cannot work.
     """
 
     has_heads: ClassVar = False
@@ -73,7 +74,7 @@ class ENet(SegmentationNetwork):
         topology = Topology.of(self, topology_kwargs)
         check_supervision(self, supervision)
         super().__init__(topology, branch_stages=(0,), deep_supervision=deep_supervision)
-        encoder = replace(four_stages(topology), nonlin=nn.PReLU, nonlin_kwargs=None)
+        encoder = replace(four_stages(topology, input_channels), nonlin=nn.PReLU, nonlin_kwargs=None)
         decoder = replace(encoder, nonlin=nn.ReLU)
         self.initial = InitialBlock(input_channels, encoder)
         self.downs = nn.ModuleList(DownBlock(i, encoder, dropout=p) for i, p in ((2, 0.01), (3, 0.1)))
@@ -115,13 +116,18 @@ class ENet(SegmentationNetwork):
         return [self.output["seg_layers"](x)]
 
 
-def four_stages(topology: Topology) -> Topology:
+def four_stages(topology: Topology, input_channels: int) -> Topology:
     """The first four stages of a topology; those that it lacks are as its last, without a stride."""
     lacking = max(0, N_STAGES - topology.n_stages)
-    last = {name: getattr(topology, name)[-1] for name in ("features_per_stage", "kernel_sizes")}
-    last["strides"] = (1,) * topology.dim
-    stages = {name: (*getattr(topology, name), *[value] * lacking)[:N_STAGES] for name, value in last.items()}
-    return replace(topology, n_stages=N_STAGES, **stages)
+    kernels, widths = topology.kernel_sizes, topology.features_per_stage
+    unused, first, *others = (*widths, *[widths[-1]] * lacking)[:N_STAGES]
+    return replace(
+        topology,
+        n_stages=N_STAGES,
+        features_per_stage=[unused, max(first, input_channels + 1), *others],
+        kernel_sizes=(*kernels, *[kernels[-1]] * lacking)[:N_STAGES],
+        strides=(*topology.strides, *[(1,) * topology.dim] * lacking)[:N_STAGES],
+    )
 
 
 class InitialBlock(nn.Module):
@@ -129,13 +135,7 @@ class InitialBlock(nn.Module):
 
     def __init__(self, input_channels: int, topology: Topology) -> None:
         super().__init__()
-        width = topology.features_per_stage[1]
-        if input_channels >= width:
-            raise ValueError(
-                f"features_per_stage[1]={width}: ENet's first convolution makes what the image's {input_channels} "
-                f"channels leave of them; give at least {input_channels + 1}"
-            )
-        kernel, stride = topology.kernel_sizes[1], topology.strides[1]
+        width, kernel, stride = topology.features_per_stage[1], topology.kernel_sizes[1], topology.strides[1]
         self.conv = topology.conv(input_channels, width - input_channels, kernel, stride=stride)
         self.pool = topology.max_pool(1)
         self.finish = ConvNormAct(nn.Identity(), width, topology)

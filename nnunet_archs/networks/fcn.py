@@ -27,6 +27,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import ClassVar
 
+import torch
 from dynamic_network_architectures.building_blocks.helper import get_matching_convtransp
 from torch import Tensor, nn
 from typing_extensions import Unpack
@@ -103,7 +104,8 @@ class FCN(SegmentationNetwork):
 
     def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits: the sum of all scores at full resolution, and with nnU-Net's supervision sums of fewer below it."""
-        sizes, pooled = [], []
+        sizes: list[torch.Size] = []
+        pooled: list[Tensor] = []
         for stage, pool in zip(self.stages, self.pools, strict=True):
             sizes.append(x.shape[2:])
             x = pool(stage(x))

@@ -43,6 +43,7 @@ from typing_extensions import Unpack
 
 from .parts.blocks import ConvNormAct, NormActConv, SqueezeExcite
 from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.decoder import Decoder
 from .parts.encoders import widened
 from .parts.fusion import Fusion, FusionConv
 from .parts.heads import Heads
@@ -94,7 +95,7 @@ class FocusNetPlusPlus(SegmentationNetwork):
         )
         self.encoder = FocusEncoder(input_channels, topology, block=block, stem=stem)
         self.dropout = nn.Dropout(DROPOUT)
-        self.decoder_stages = nn.ModuleList(DecoderStage(topology, i, block=block) for i in stages)
+        self.decoder_stages = Decoder(DecoderStage(topology, i, block=block) for i in stages)
         self.projections = nn.ModuleList(
             activated_block(topology, topology.features_per_stage[i], width) for i, width in enumerate(outputs)
         )
@@ -106,12 +107,7 @@ class FocusNetPlusPlus(SegmentationNetwork):
     def outputs(self, x: Tensor) -> list[Tensor]:
         """F, and with nnU-Net's supervision the logits z_1..z_(L-1)."""
         *skips, y = self.encoder(x)
-        y = self.dropout(y)
-        features = []
-        for stage, skip in zip(reversed(self.decoder_stages), reversed(skips), strict=True):
-            y = stage(y, skip)
-            features.append(y)
-        features.reverse()
+        features = self.decoder_stages(self.dropout(y), skips)
         z = self.heads([project(y) for project, y in zip(self.projections, features, strict=True)])
         return [self.fuse(z), *(z[i] for i in self.branch_stages[1:] if self.deep_supervision)]
 

@@ -23,9 +23,8 @@ Where this departs from the paper or settles what it leaves open:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +32,8 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from .parts.blocks import ConvNormAct, NormActConv, SqueezeExcite
-from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.contract import SegmentationNetwork, Supervision, supervised_stages
+from .parts.decoder import Decoder
 from .parts.fusion import Fusion, FusionConv
 from .parts.heads import Heads
 from .parts.recompute import recomputed
@@ -67,13 +67,12 @@ class FocusNet(SegmentationNetwork):
         **topology_kwargs: Unpack[TopologyKwargs],
     ) -> None:
         topology = Topology.of(self, topology_kwargs)
-        check_choice("supervision", supervision, get_args(Supervision))
         widths, last = topology.features_per_stage, topology.last
-        stages = tuple(range(last if supervision == "nnunet" else 1))
+        stages = supervised_stages(self, topology, supervision)
         super().__init__(topology, branch_stages=stages, deep_supervision=deep_supervision)
         self.attention = AttendingUNet(input_channels, topology) if last > 1 else None
         self.encoder = GatedEncoder(input_channels, topology)
-        self.decoder_stages = nn.ModuleList(
+        self.decoder_stages = Decoder(
             DecoderStage(widths[i + 1], widths[max(i, 1)], widths[i], i, topology) for i in range(last)
         )
         tail = [max(1, widths[0] // reduction) for reduction in (1, 2, 8)]
@@ -84,7 +83,7 @@ class FocusNet(SegmentationNetwork):
         channels = {f"D_{i}": tail[-1] if i == 0 else widths[i] for i in stages}
         self.heads = Heads(channels, num_classes, topology)
         joined = topology.conv(num_classes * last, widths[0], topology.kernel_sizes[0])
-        fuse = [ConvNormAct(joined, widths[0], unnormalised(topology)), topology.conv_op(widths[0], num_classes, 1)]
+        fuse = [ConvNormAct(joined, widths[0], topology.unnormalised()), topology.conv_op(widths[0], num_classes, 1)]
         # named as in `Heads`: pretrained weights of other classes do not fit
         self.fuse = nn.ModuleDict({"seg_layers": nn.Sequential(*fuse)})
 
@@ -92,10 +91,7 @@ class FocusNet(SegmentationNetwork):
         """F, and with nnU-Net's supervision the logits of the decoder's lower stages."""
         gates = [] if self.attention is None else self.attention(x)
         *skips, y = self.encoder(x, gates)
-        decoded: list[Tensor] = []
-        for stage, skip in zip(reversed(self.decoder_stages), reversed(skips), strict=True):
-            y = stage(y, skip)
-            decoded.insert(0, y)
+        decoded = self.decoder_stages(y, skips)
         scales = [scale(y, x.shape[2:]) for scale, y in zip(self.scales, decoded[1:], strict=True)]
         decoded[0] = self.tail(decoded[0])
         finest, *lower = self.heads(decoded if self.deep_supervision else decoded[:1])
@@ -116,7 +112,7 @@ class AttendingUNet(nn.Module):
             down = Residual(widths[i - 1], widths[i - 1], topology, i, strided=True)
             self.stages.append(nn.Sequential(down, Residual(widths[i - 1], widths[i], topology, i)))
         self.dropout = nn.Dropout(DROPOUT)
-        self.decoder_stages = nn.ModuleList(
+        self.decoder_stages = Decoder(
             DecoderStage(widths[min(i + 2, last - 1)], widths[i], widths[i + 1], i, topology) for i in range(last - 1)
         )
 
@@ -127,11 +123,7 @@ class AttendingUNet(nn.Module):
             x = stage(x)
             features.append(x)
         *skips, deepest = features
-        y = self.dropout(deepest)
-        decoded: list[Tensor] = []
-        for decode, skip in zip(reversed(self.decoder_stages), reversed(skips), strict=True):
-            y = decode(y, skip)
-            decoded.insert(0, y)
+        decoded: list[Tensor] = self.decoder_stages(self.dropout(deepest), skips)
         return decoded
 
 
@@ -148,8 +140,8 @@ class GatedEncoder(nn.Module):
     def forward(self, x: Tensor, gates: Sequence[Tensor]) -> list[Tensor]:
         """Image `(B, C, *spatial)` and the gates' features to one feature map a stage, highest resolution first."""
         features = [self.stem(x)]
-        for stage, gate in zip(self.stages, [*gates, None], strict=True):
-            features.append(stage(features[-1], gate))
+        for i, stage in enumerate(self.stages):
+            features.append(stage(features[-1], gates[i : i + 1]))
         return features
 
 
@@ -164,14 +156,19 @@ class GatedStage(nn.Module):
             SqueezeExcite(width, max(1, width // 16), topology, bias=False) for _ in range(1 + gated)
         )
         self.down = Residual(width, width, topology, stage + 1, strided=True)
+        self.checkpoint = topology.checkpoint
 
-    def forward(self, x: Tensor, gate: Tensor | None) -> Tensor:
-        """Features `(B, C, *spatial)` and the gate's `(B, width, *spatial)` to `(B, width, *spatial / stride)`."""
-        first, *second = self.excite
-        y = first(self.block(x))
-        if gate is not None:
-            y = second[0](y * gate.sigmoid())
-        return self.down(y)
+    def forward(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
+        """Features `(B, C, *spatial)` and the gate's, if there is one, to `(B, width, *spatial / stride)`."""
+        return self.down(recomputed(self.weigh, x, *gates, when=self.checkpoint))
+
+    def weigh(self, x: Tensor, *gates: Tensor) -> Tensor:
+        """What is strided, all of it kept for backward."""
+        first, *others = self.excite
+        y = first(self.block.residual(x))
+        for excite, gate in zip(others, gates, strict=True):
+            y = excite(y * gate.sigmoid())
+        return y
 
 
 class DecoderStage(nn.Module):
@@ -181,14 +178,19 @@ class DecoderStage(nn.Module):
         super().__init__()
         kernel = tuple(min(s, 2) for s in topology.strides[stage + 1])
         conv = topology.conv_op(in_channels, width, kernel, bias=topology.conv_bias)
-        self.up = ConvNormAct(conv, width, unnormalised(topology))
+        self.up = ConvNormAct(conv, width, topology.unnormalised())
         self.padding = [n for k in reversed(kernel) for n in (0, k - 1)]
         self.block = Residual(skip_channels + width, width, topology, stage)
+        self.checkpoint = topology.checkpoint
 
     def forward(self, y: Tensor, skip: Tensor) -> Tensor:
         """Features of the stage below and the skip connection's to `(B, width, *spatial)` at this stage."""
+        return recomputed(self.join, y, skip, when=self.checkpoint)
+
+    def join(self, y: Tensor, skip: Tensor) -> Tensor:
+        """The same, all of it kept for backward."""
         repeated = F.pad(upsample(y, skip.shape[2:], "nearest"), self.padding)
-        return self.block(torch.cat([skip, self.up(repeated)], dim=1))
+        return self.block.residual(torch.cat([skip, self.up(repeated)], dim=1))
 
 
 class Residual(nn.Module):
@@ -225,14 +227,9 @@ class Scale(nn.Module):
         super().__init__()
         kernel = topology.kernel_sizes[0]
         conv = FusionConv([in_channels], width, kernel, topology, interpolation="nearest", fusion=fusion)
-        self.conv = ConvNormAct(conv, width, unnormalised(topology))
+        self.conv = ConvNormAct(conv, width, topology.unnormalised())
         self.seg_layers = topology.conv_op(width, num_classes, 1)
 
     def forward(self, y: Tensor, size: Sequence[int]) -> Tensor:
         """Features `(B, C, *spatial)` of a stage to logits `(B, K, *size)`."""
         return self.seg_layers(self.conv.finish(self.conv.conv([y], size)))
-
-
-def unnormalised(topology: Topology) -> Topology:
-    """The same without normalisation, of which nothing is made again for backward."""
-    return replace(topology, norm_op=None, norm_op_kwargs=None, checkpoint=False)

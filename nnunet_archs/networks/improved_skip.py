@@ -25,7 +25,7 @@ Where this departs from the paper or settles what it leaves open:
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 from dynamic_network_architectures.building_blocks.helper import get_matching_dropout
@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from .parts.blocks import ConvStack
-from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.contract import SegmentationNetwork, Supervision, supervised_stages
+from .parts.decoder import Decoder
 from .parts.encoders import ConvEncoder
 from .parts.fusion import Fusion, FusionConv
 from .parts.heads import Heads
@@ -67,21 +68,19 @@ class ClassicalUNet(SegmentationNetwork):
         if self.dropout and topology.dropout_op is None:
             dropout_op = get_matching_dropout(dimension=topology.dim)
             topology = replace(topology, dropout_op=dropout_op, dropout_op_kwargs={"p": self.dropout})
-        check_choice("supervision", supervision, get_args(Supervision))
-        stages = tuple(range(topology.last if supervision == "nnunet" else 1))
+        stages = supervised_stages(self, topology, supervision)
         super().__init__(topology, branch_stages=stages, deep_supervision=deep_supervision)
         widths, last = topology.features_per_stage, topology.last
         self.encoder = ConvEncoder(input_channels, topology)
         below = [*widths[1:last], len(self.bottom) * widths[last]]
-        self.stages = nn.ModuleList(DecoderStage(below[i], i, topology, fusion=fusion) for i in range(last))
+        self.stages = Decoder(DecoderStage(below[i], i, topology, fusion=fusion) for i in range(last))
         self.heads = Heads({f"D_{i}": widths[i] for i in stages}, num_classes, topology)
 
     def outputs(self, x: Tensor) -> list[Tensor]:
         """Logits of the decoder's stages, or of the full resolution alone."""
         *convs, deepest = self.encoder.both(x)
-        decoded = [torch.cat([deepest[i] for i in self.bottom], dim=1)]
-        for stage, both in zip(reversed(self.stages), reversed(convs), strict=True):
-            decoded.insert(0, stage(decoded[0], both[self.skip]))
+        bottom = torch.cat([deepest[i] for i in self.bottom], dim=1)
+        decoded = self.stages(bottom, [both[self.skip] for both in convs])
         return self.heads(decoded if self.deep_supervision else decoded[:1])
 
 

@@ -21,14 +21,14 @@ Where this departs from the paper or settles what it leaves open:
 
 from __future__ import annotations
 
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from .parts.blocks import ConvNormAct, NormActConv
-from .parts.contract import SegmentationNetwork, Supervision, check_choice
+from .parts.contract import SegmentationNetwork, Supervision, supervised_stages
 from .parts.fusion import Fusion, FusionConv
 from .parts.heads import Heads
 from .parts.recompute import recomputed
@@ -60,9 +60,8 @@ class RAUNet(SegmentationNetwork):
         **topology_kwargs: Unpack[TopologyKwargs],
     ) -> None:
         topology = Topology.of(self, topology_kwargs)
-        check_choice("supervision", supervision, get_args(Supervision))
         widths, kernels, last = topology.features_per_stage, topology.kernel_sizes, topology.last
-        stages = tuple(range(last if supervision == "nnunet" else 1))
+        stages = supervised_stages(self, topology, supervision)
         super().__init__(topology, branch_stages=stages, deep_supervision=deep_supervision)
         self.stem = ConvNormAct(topology.conv(input_channels, widths[0], kernels[0]), widths[0], topology)
         self.pools = nn.ModuleList(topology.max_pool(i) for i in range(1, last + 1))

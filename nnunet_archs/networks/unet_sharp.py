@@ -108,8 +108,11 @@ class GridNetwork(SegmentationNetwork):
         branches = self.branches(last, supervision)
         super().__init__(topology, branch_stages=tuple(i for i, _ in branches), deep_supervision=deep_supervision)
         self.supervised = branches
-        make = partial(make_encoder, encoder, n_blocks_per_stage=n_blocks_per_stage) if encoder else self.encoder_class
-        self.encoder: Encoder = make(input_channels, topology, last=last)
+        self.encoder: Encoder = (
+            make_encoder(encoder, input_channels, topology, last=last, n_blocks_per_stage=n_blocks_per_stage)
+            if encoder
+            else self.encoder_class(input_channels, topology, last=last)
+        )
         self.grid = Grid(up_to_level(full, last), partial(self.make_node, fusion=fusion))
         self.heads = Heads(
             {node_name(node): self.head_channels(node) for node in branches},

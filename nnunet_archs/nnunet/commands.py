@@ -66,6 +66,11 @@ def for_training(device: str) -> dict[str, str]:
     return {AUGMENTERS: "0"} if device == "cpu" or os.environ.get(AUGMENTERS) == "0" else {}
 
 
+def without_workers(device: str) -> list[str]:
+    """What `nnUNetv2_predict` is given on a CPU: there, workers take more time than they save."""
+    return ["-npp", "0", "-nps", "0"] if device == "cpu" else []
+
+
 def going_on(fold: Path) -> tuple[str, ...]:
     """What `nnUNetv2_train` is given to go on from what a fold's folder holds."""
     if (fold / "checkpoint_final.pth").exists():
@@ -76,11 +81,14 @@ def going_on(fold: Path) -> tuple[str, ...]:
 
 
 def is_trained(fold: Path) -> bool:
-    """Whether a fold is trained and validated; nnU-Net's summary is written last, and not at once."""
-    summary = fold / "validation" / "summary.json"
-    if not ((fold / "checkpoint_final.pth").exists() and summary.exists()):
-        return False
-    return summary.read_bytes().rstrip().endswith(b"}")
+    """Whether a fold is trained and validated."""
+    return (fold / "checkpoint_final.pth").exists() and is_evaluated(fold / "validation")
+
+
+def is_evaluated(predictions: Path) -> bool:
+    """Whether a folder's predictions are complete: nnU-Net's summary is written last, and not at once."""
+    summary = predictions / "summary.json"
+    return summary.exists() and summary.read_bytes().rstrip().endswith(b"}")
 
 
 def begin(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -14,6 +14,8 @@ from nnunet_archs.files import read_json
 
 FOLDERS = {"nnUNet_raw": nnUNet_raw, "nnUNet_preprocessed": nnUNet_preprocessed, "nnUNet_results": nnUNet_results}
 
+SPLITS = "splits_final.json"
+
 
 def check_folders(*variables: str) -> None:
     """Check that nnU-Net's folders are known.
@@ -41,6 +43,11 @@ def dataset_name(given: str | int) -> str:
 def dataset_id(name: str) -> str:
     """A data set's ID, as nnU-Net's commands take it."""
     return str(int(name.removeprefix("Dataset")[:3]))
+
+
+def preprocessed(dataset: str) -> Path:
+    """nnU-Net's folder of a data set's plans, splits and preprocessed data."""
+    return Path(str(nnUNet_preprocessed), dataset)
 
 
 def dataset_json_files(dataset: str) -> list[Path]:

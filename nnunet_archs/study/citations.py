@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import mode
 from typing import Any
 
-from nnunet_archs import networks
 from nnunet_archs.fidelity.published import PUBLISHED
+from nnunet_archs.trainers.registry import known, resolve_paper, split
 
 from .wording import count, listed
 
@@ -54,15 +54,23 @@ NNUNETS_OTHERS = {"ResidualEncoderUNetTrainer": REVISITED}
 
 def reference_of(trainer: str) -> Reference:
     """The paper of a trainer's network; nnU-Net's, if it is none of the networks here."""
-    name = trainer.split("_")[0]
-    network = getattr(networks, name.removesuffix("Trainer"), None)
-    if network is None:
-        return NNUNETS_OTHERS.get(name, NNUNET)
-    if network.citation:
-        return Reference(network.citation, network.link)
+    name, _ = split(trainer, known())
+    if not name:
+        return NNUNET
+    network = resolve_paper(name).network_class
+    for cited in (resolve_paper(name), network):  # nnU-Net's network with another's loss is the loss' paper
+        if getattr(cited, "citation", ""):
+            return Reference(cited.citation, cited.link)
     # its module is its paper's; some of that module's rows are of papers that compare with it
-    paper = mode(row.paper for row in PUBLISHED if row.network.__module__ == network.__module__)
-    return Reference(paper.citation, paper.link)
+    papers = [row.paper for row in PUBLISHED if row.network.__module__ == network.__module__]
+    return Reference(mode(papers).citation, mode(papers).link) if papers else NNUNETS_OTHERS.get(name, NNUNET)
+
+
+def held_out_sentence(n_folds: int) -> str:
+    """What predicted the test set."""
+    who = f"the ensemble of the {n_folds} folds' networks, and by each of them alone" if n_folds > 1 else "that network"
+    compared = "; on it, ensembles were compared" if n_folds > 1 else ""
+    return f"A held-out test set, used neither for training nor for validation, was predicted by {who}{compared}."
 
 
 def methods(study: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> tuple[str, list[Reference]]:
@@ -89,6 +97,7 @@ def methods(study: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> t
         f"All networks shared nnU-Net's cross-validation splits; {count(len(study['folds']), 'fold')} "
         f"{'was' if len(study['folds']) == 1 else 'were'} trained, and each case was predicted by the network of the "
         "fold that had left it out.",
+        *([held_out_sentence(len(study["folds"]))] if study["test"] else []),
         "Predictions were measured by Dice, recall, precision, the 95th percentile of the Hausdorff distance and "
         f"surface Dice {cite(SURFACE_DICE)} at a tolerance of {study['tolerance_mm']:g} mm (surface-distance "
         f"{versions['surface-distance']}), averaged over the labels of a case.",

@@ -1,4 +1,4 @@
-"""What a study's trainings came to: every validation case measured, every network's size and time, as tables."""
+"""What a study came to: every case of validation and test measured, every network's size and time, as tables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import pandas
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
@@ -22,95 +23,92 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2.evaluation.evaluate_predictions import region_or_label_to_mask
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nnunet_archs.files import write_whole
 from nnunet_archs.measure.counts import count
 from nnunet_archs.measure.memory import GIB
-from nnunet_archs.nnunet.commands import is_trained, last_line
-from nnunet_archs.nnunet.images import read_labels
+from nnunet_archs.nnunet.commands import last_line
+from nnunet_archs.nnunet.images import Array, read_labels
 from nnunet_archs.nnunet.plans import BUDGET
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
 from nnunet_archs.trainers.registry import resolve
 
 from .definition import Study
-from .jobs import Job, jobs_of, kind_of, preprocessed
-from .metrics import case_metrics
+from .job import Job
+from .jobs import Training, jobs_of, kind_of
+from .metrics import COUNTS, METRICS, background_iou, case_metrics
 from .preparation import check_results
+
+Mask: TypeAlias = NDArray[np.bool_]
 
 COSTS = ("parameters", "multiply_adds", "memory_gib")
 LIBRARIES = ("nnunet-archs", "nnunetv2", "torch", "surface-distance", "scipy", "numpy", "SimpleITK")
 
 
 def collect(study: Study, command: Sequence[str]) -> list[Job]:
-    """Measure what is trained and not measured yet, and write the study's tables; return what is measured.
+    """Measure what is finished and not measured yet, and write the study's tables; return what is measured.
 
     Raises:
         ValueError: if nothing is trained, or what is there is not what nnU-Net wrote for these plans and splits.
     """
     jobs = jobs_of(study)
-    trained = [job for job in jobs if is_trained(job.folder)]
-    if not trained:
+    finished = [job for job in jobs if job.is_finished()]
+    if not any(isinstance(job, Training) for job in finished):
         raise ValueError(
             f"{study.file}: no training has finished; nnunet-archs study run {study.file.name} comes first"
         )
-    for job in trained:
+    for job in finished:
         check_results(job)
         check_files(job)
-    todo = [job for job in trained if read_measured(study, job) is None]
+    todo = [job for job in finished if read_measured(study, job) is None]
     measured_now = measure_all(study, todo)
-    for job, measured in tqdm(measured_now, desc="Measuring", unit="fold", total=len(todo), disable=None):
+    for job, measured in tqdm(measured_now, desc="Measuring", unit="job", total=len(todo), disable=None):
         write_whole(measured_file(study, job), json.dumps(measured))
-    measured = {job: read_measured(study, job) or {} for job in trained}
-    rows = [{**names_of(job), **row} for job in trained for row in measured[job]["cases"]]
+    measured = {job: read_measured(study, job) or {} for job in finished}
+    rows = [{**names_of(job), **row} for job in finished for row in measured[job]["cases"]]
     write_whole(study.folder / "cases.csv", pandas.DataFrame(rows).to_csv(index=False))
     write_whole(study.folder / "networks.json", json.dumps(list(describe_networks(study, measured)), indent=1))
     write_whole(study.folder / "study.json", json.dumps(describe_study(study, jobs, command), indent=1))
-    return trained
+    return finished
 
 
 def names_of(job: Job) -> dict[str, Any]:
-    """The columns that say which training a row is of."""
+    """The columns that say what a row is of: which network predicted which part of the data set, by which fold."""
     return {
         "dataset": job.dataset,
         "configuration": job.configuration,
         "network": job.network.name,
-        "fold": job.fold,
+        "part": job.part,
+        "fold": job.by,
     }
 
 
 def check_files(job: Job) -> None:
-    """Check that a validation folder has a prediction of every case of its split, and no other.
+    """Check that a folder has a prediction of every case of its split or test set, and no other.
 
     Raises:
         ValueError: if it has not.
     """
     ending = load_json(str(job.model / "dataset.json"))["file_ending"]
-    folder = job.folder / "validation"
+    folder = job.predicted
     there = {file.name.removesuffix(ending) for file in folder.iterdir() if file.name.endswith(ending)}
-    expected = set(cases_of(job))
-    again = f"{job.command} predicts them anew"
+    expected = set(job.cases())
     if missing := sorted(expected - there):
-        raise ValueError(f"{folder} lacks {len(missing)} of {len(expected)} cases ({missing[0]}, ...); {again}")
+        raise ValueError(f"{folder} lacks {len(missing)} of {len(expected)} cases ({missing[0]}, ...); {job.anew}")
     if extra := sorted(there - expected):
-        raise ValueError(f"{folder} has {extra[0]}, which is no case of this fold; take it out")
-
-
-def cases_of(job: Job) -> list[str]:
-    """The cases that a training is validated on."""
-    splits = load_json(str(preprocessed(job.dataset) / "splits_final.json"))
-    cases: list[str] = splits[job.fold]["val"]
-    return cases
+        raise ValueError(f"{folder} has {extra[0]}, which is no case of {job.title}; take it out")
 
 
 def measured_file(study: Study, job: Job) -> Path:
-    """Where what was measured of a training is kept."""
+    """Where what was measured of a job is kept."""
     return study.folder / "measured" / f"{job.name}.json"
 
 
 def read_measured(study: Study, job: Job) -> dict[str, Any] | None:
-    """What was measured of a training; None where it was not, or not of what is there now."""
+    """What was measured of a job; None where it was not, or not of what is there now."""
     try:
         measured: dict[str, Any] = json.loads(measured_file(study, job).read_text())
     except (OSError, ValueError):
@@ -120,13 +118,16 @@ def read_measured(study: Study, job: Job) -> dict[str, Any] | None:
 
 def state_of(job: Job, tolerance: float) -> dict[str, Any]:
     """What measurements depend on."""
-    files = [job.folder / "checkpoint_final.pth", *(job.folder / "validation").iterdir()]
-    times = {file.name: file.stat().st_mtime for file in sorted(files)}
-    return {"tolerance": tolerance, "library": version("surface-distance"), "files": times}
+    ending, cases = load_json(str(job.model / "dataset.json"))["file_ending"], set(job.cases())
+    references = (file for file in job.references.glob("*") if file.name.removesuffix(ending) in cases)
+    files = sorted([*job.checkpoints, *job.predicted.iterdir(), *references])
+    times = {f"{file.parent.name}/{file.name}": file.stat().st_mtime for file in files}
+    library = version("surface-distance")
+    return {"tolerance": tolerance, "library": library, "columns": [*METRICS, *COUNTS], "files": times}
 
 
 def measure_all(study: Study, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """What is measured of every training, in as many processes as nnU-Net may have and cores are."""
+    """What is measured of every job, in as many processes as nnU-Net may have and cores are."""
     processes = min(len(jobs), default_num_processes, os.cpu_count() or 1)
     run = partial(measure, tolerance=study.tolerance)
     if processes <= 1:
@@ -140,18 +141,18 @@ def measure_all(study: Study, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[s
 
 
 def measure(job: Job, *, tolerance: float) -> dict[str, Any]:
-    """Every case's metrics of a training, and how it went."""
-    summary = load_json(str(job.folder / "validation" / "summary.json"))
+    """Every case's metrics of a job, and how a training went."""
+    summary = load_json(str(job.predicted / "summary.json"))
     counted = {Path(case["prediction_file"]).name: case["metrics"] for case in summary["metric_per_case"]}
     return {
         "of": state_of(job, tolerance),
-        "cases": [row for case in cases_of(job) for row in measure_case(job, case, counted, tolerance)],
-        "training": read_training(job),
+        "cases": [row for case in job.cases() for row in measure_case(job, case, counted, tolerance)],
+        "training": read_training(job) if isinstance(job, Training) else None,
     }
 
 
-def measure_case(job: Job, case: str, counted: Mapping[str, Any], tolerance: float) -> Iterator[dict[str, Any]]:
-    """A row for every label or region of a case, of which nnU-Net `counted` the voxels when it validated.
+def measure_case(job: Job, case: str, counted: Mapping[str, Any], tolerance: float) -> list[dict[str, Any]]:
+    """A row for every label or region of a case, of which nnU-Net `counted` the voxels when it evaluated.
 
     Raises:
         ValueError: if its files cannot be read, do not fit, or are not those that nnU-Net wrote.
@@ -160,23 +161,36 @@ def measure_case(job: Job, case: str, counted: Mapping[str, Any], tolerance: flo
     plans = PlansManager(load_json(str(job.model / "plans.json")))
     reader, labels = plans.image_reader_writer_class(), plans.get_label_manager(dataset_json)
     file = f"{case}{dataset_json['file_ending']}"
-    predicted = job.folder / "validation" / file
-    reference, _ = read_labels(reader, preprocessed(job.dataset) / "gt_segmentations" / file)
+    predicted = job.predicted / file
+    reference, _ = read_labels(reader, job.references / file)
     try:
         prediction, spacing = read_labels(reader, predicted)  # nnU-Net writes it complete; the reference may lack it
         ignored = reference == labels.ignore_label if labels.has_ignore_label else None
-        for name, label in compared(dataset_json).items():
-            masks = [region_or_label_to_mask(image, label) for image in (reference, prediction)]
-            values = case_metrics(masks[0], masks[1], spacing, tolerance=tolerance, ignored=ignored)
+        entries, rows = compared(dataset_json), []
+        for name, label in entries.items():
+            masks = masks_of(label, reference, prediction)
+            values = case_metrics(*masks, spacing, tolerance=tolerance, ignored=ignored)
             check_counts(name, values, counted[file][str(label)])
-            yield {"case": case, "label": name, **values}
+            rows.append({"case": case, "label": name, **values})
+        foreground = masks_of(values_of(entries.values()), reference, prediction)
+        background = background_iou(*foreground, ignored)
+        return [{**row, "background_iou": background} for row in rows]
     except ValueError as error:
-        again = f"take it away, and {job.command} predicts it anew"
-        raise ValueError(f"{predicted}: {error}; {again}") from error
+        raise ValueError(f"{predicted}: {error}; {job.anew}") from error
+
+
+def masks_of(label: int | tuple[int, ...], reference: Array, prediction: Array) -> tuple[Mask, Mask]:
+    """Where both have a label or region."""
+    return region_or_label_to_mask(reference, label), region_or_label_to_mask(prediction, label)
+
+
+def values_of(entries: Iterable[int | tuple[int, ...]]) -> tuple[int, ...]:
+    """All values of label maps that belong to a label or region."""
+    return tuple({value for entry in entries for value in (entry if isinstance(entry, tuple) else (entry,))})
 
 
 def check_counts(name: str, values: Mapping[str, float], theirs: Mapping[str, float]) -> None:
-    """Check that these are the files that nnU-Net validated: some readers take half a file for one full of zeros.
+    """Check that these are the files that nnU-Net evaluated: some readers take half a file for one full of zeros.
 
     Raises:
         ValueError: if voxels of a label are not as many.
@@ -195,7 +209,7 @@ def compared(dataset_json: Mapping[str, Any]) -> dict[str, int | tuple[int, ...]
     return {name: entry for name, entry in found.items() if entry not in (0, (0,))}
 
 
-def read_training(job: Job) -> dict[str, Any]:
+def read_training(job: Training) -> dict[str, Any]:
     """Seconds, losses and nnU-Net's pseudo Dice of every epoch, from what the checkpoint logged."""
     file = job.folder / "checkpoint_final.pth"
     try:
@@ -213,13 +227,14 @@ def read_training(job: Job) -> dict[str, Any]:
 
 def describe_networks(study: Study, measured: Mapping[Job, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """What every network of every configuration is, takes and took."""
-    groups: dict[object, list[Job]] = {}
+    groups: dict[object, list[Training]] = {}
     for job in measured:
-        groups.setdefault(kind_of(job), []).append(job)
+        if isinstance(job, Training):
+            groups.setdefault(kind_of(job), []).append(job)
     for jobs in tqdm(groups.values(), desc="Counting", unit="network", disable=None, leave=False):
         job = jobs[0]
-        folds = {str(other.fold): measured[other]["training"] for other in jobs}
-        names = {key: value for key, value in names_of(job).items() if key != "fold"}
+        folds = {job.by: measured[job]["training"] for job in jobs}
+        names = {key: value for key, value in names_of(job).items() if key not in ("part", "fold")}
         epochs = max(len(fold["train_loss"]) for fold in folds.values())
         yield {
             **names,
@@ -277,13 +292,14 @@ def describe_study(study: Study, jobs: Iterable[Job], command: Sequence[str]) ->
         "datasets": list(study.datasets),
         "configurations": list(study.configurations),
         "folds": list(study.folds),
+        "test": study.test,
         "tolerance_mm": study.tolerance,
         "file": study.text,
         "command": shlex.join(["nnunet-archs", *command]),
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {"Python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         "machine": machine(study),
-        "missing": [{**names_of(job), "why": why_missing(job)} for job in jobs if not is_trained(job.folder)],
+        "missing": [{**names_of(job), "why": why_missing(job)} for job in jobs if not job.is_finished()],
     }
 
 
@@ -295,6 +311,6 @@ def machine(study: Study) -> str:
 
 
 def why_missing(job: Job) -> str:
-    """Why a training is not in the tables."""
+    """Why a job is not in the tables."""
     state = job.state()
     return last_line(job.failure) if state == "failed" else state

@@ -16,6 +16,7 @@ from nnunet_archs.trainers.registry import resolve
 from .document import Document, Place
 
 Device = Literal["cuda", "cpu", "mps"]
+TestSource = Literal["imagesTs", "splits"]
 KEYS = (
     "datasets",
     "configurations",
@@ -23,6 +24,7 @@ KEYS = (
     "plans",
     "baseline",
     "folds",
+    "test",
     "epochs",
     "iterations",
     "planning",
@@ -77,6 +79,7 @@ class Study:
     networks: tuple[Network, ...]
     baseline: str | None
     folds: tuple[int, ...]
+    test: TestSource | None  # where the test cases are, if they are to be looked at
     planning: Planning
     tolerance: float
     device: Device
@@ -112,6 +115,7 @@ def read_study(file: Path) -> Study:
         networks=networks,
         baseline=read_baseline(document, networks),
         folds=read_folds(document),
+        test=read_test(document),
         planning=read_planning(document),
         tolerance=document.typed(("tolerance",), float, TOLERANCE),
         device=read_device(document, executor),
@@ -236,6 +240,17 @@ def read_folds(document: Document) -> tuple[int, ...]:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise document.error(place, f"fold {value} is not a fold; folds are counted from 0")
     return tuple(sorted(value for _, value in document.items(("folds",))))
+
+
+def read_test(document: Document) -> TestSource | None:
+    """Where the held-out test cases are; None, unless asked for: nobody looks at a test set by accident."""
+    test = document.typed(("test",), str, "")
+    if not test:
+        return None
+    if test not in get_args(TestSource):
+        known = "imagesTs (with labelsTs), splits (the test part of splits_final.json)"
+        raise document.error(("test",), f"test {test} is unknown; there are {known}")
+    return cast(TestSource, test)
 
 
 def read_planning(document: Document) -> Planning:

@@ -9,69 +9,61 @@ from pathlib import Path
 import pandas
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_archs.nnunet.images import read_image, read_labels
 
 from .definition import Study
-from .jobs import Job, preprocessed
+from .job import Job, Part
 from .overlays import Overlay, draw_overlay, extremes
 from .statistics import case_scores
 
-NAMES = dict.fromkeys(("dataset", "configuration", "network", "case", "label"), str)  # a case may be called 001
+# a case may be called 001
+NAMES = dict.fromkeys(("dataset", "configuration", "network", "part", "fold", "case", "label"), str)
 
 
-def draw_examples(study: Study, trained: Sequence[Job]) -> list[Overlay]:
-    """Overlays of every data set and configuration, where the raw images are at hand."""
+def draw_examples(study: Study, measured: Sequence[Job]) -> list[Overlay]:
+    """Overlays of every data set and configuration, where the raw images are at hand; of test sets the ensembles'."""
     cases = pandas.read_csv(study.folder / "cases.csv", dtype=NAMES)
-    groups = groupby(sorted(trained, key=place_of), key=place_of)
+    compared = [job for job in measured if job.part == "validation" or job.folds == study.folds]
+    groups = groupby(sorted(compared, key=place_of), key=place_of)
     return [overlay for place, jobs in groups for overlay in draw_place(cases, place, list(jobs))]
 
 
-def place_of(job: Job) -> tuple[str, str]:
-    """Data set and configuration."""
-    return job.dataset, job.configuration
+def place_of(job: Job) -> tuple[str, str, Part]:
+    """Data set, configuration, and part."""
+    return job.dataset, job.configuration, job.part
 
 
-def draw_place(cases: pandas.DataFrame, place: tuple[str, str], jobs: Sequence[Job]) -> Iterator[Overlay]:
+def draw_place(cases: pandas.DataFrame, place: tuple[str, str, Part], jobs: Sequence[Job]) -> Iterator[Overlay]:
     """The best, the median and the worst case, by Dice, of the network that is best on average."""
-    dataset, configuration = place
-    images = raw_images(dataset)
-    here = cases[(cases["dataset"] == dataset) & (cases["configuration"] == configuration)]
+    dataset, configuration, part = place
+    images = jobs[0].images()
+    here = cases[(cases["dataset"] == dataset) & (cases["configuration"] == configuration) & (cases["part"] == part)]
+    here = here[here["fold"].isin({job.by for job in jobs})]
     scores = case_scores(here, "dice").dropna()
     if scores.empty or images is None:
         return
     network = str(scores.mean().idxmax())
     fold_of = here.set_index("case")["fold"].to_dict()
     for which, case in extremes(scores[network]).items():
-        of_case = {job.network.name: job for job in jobs if job.fold == fold_of[case]}
+        of_case = {job.network.name: job for job in jobs if job.by == fold_of[case]}
         dice = {name: float(score) for name, score in scores.loc[case].items()}
         png, titles = draw_case(case, of_case, images[case], dice)
         text = f"{case}: contours of the reference and of every network. {titles}"
-        yield Overlay(dataset, configuration, case, which, dice[network], network, png, text, 1 + len(of_case))
-
-
-def raw_images(dataset: str) -> dict[str, list[str]] | None:
-    """The images of every training case; None where the raw data is gone."""
-    folder = Path(str(nnUNet_raw), dataset)
-    if not (folder / "dataset.json").is_file():
-        return None
-    found = get_filenames_of_train_images_and_targets(str(folder))
-    return {case: files["images"] for case, files in found.items()}
+        yield Overlay(dataset, configuration, case, which, dice[network], network, png, text, 1 + len(of_case), part)
 
 
 def draw_case(
     case: str, jobs: Mapping[str, Job], images: Sequence[str], dice: Mapping[str, float]
 ) -> tuple[bytes, str]:
     """The first channel of a case, with the reference and every network's prediction; and what stands over them."""
-    model = next(iter(jobs.values())).model
-    dataset_json = load_json(str(model / "dataset.json"))
-    reader = PlansManager(load_json(str(model / "plans.json"))).image_reader_writer_class()
+    first = next(iter(jobs.values()))
+    dataset_json = load_json(str(first.model / "dataset.json"))
+    reader = PlansManager(load_json(str(first.model / "plans.json"))).image_reader_writer_class()
     file = f"{case}{dataset_json['file_ending']}"
-    truth = preprocessed(next(iter(jobs.values())).dataset) / "gt_segmentations" / file
-    predictions = {name: job.folder / "validation" / file for name, job in jobs.items()}
+    truth = first.references / file
+    predictions = {name: job.predicted / file for name, job in jobs.items()}
     return draw_files(reader, [Path(name) for name in images], truth, predictions, dataset_json["labels"], dice)
 
 

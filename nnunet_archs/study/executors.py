@@ -1,4 +1,4 @@
-"""What runs a study's trainings: processes of this machine, or a cluster's jobs."""
+"""What runs a study's trainings and predictions: processes of this machine, or a cluster's jobs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from typing import Any, Protocol
 import torch
 
 from nnunet_archs.files import write_whole
-from nnunet_archs.nnunet.commands import begin, end, for_training, is_trained, python_command, variables
+from nnunet_archs.nnunet.commands import begin, end, for_training, python_command, variables
 
 from .definition import Study
-from .jobs import Job
+from .job import Job
 from .locks import is_held
 
 RESUBMISSIONS = 30  # after the cluster's time limit
 
 
 class Run(Protocol):
-    """A training that was begun."""
+    """A job that was begun."""
 
     def exit_code(self) -> int | None:
         """How it ended; None while it goes on."""
@@ -36,12 +36,12 @@ class Run(Protocol):
 
 
 class Executor(Protocol):
-    """Begins trainings."""
+    """Begins jobs."""
 
     at_once: int
 
     def start(self, job: Job) -> Run | None:
-        """Begin a training; None where there is no room."""
+        """Begin a job; None where there is no room."""
 
     def waits_for(self) -> list[Path]:
         """The locks of others for which there is no room."""
@@ -70,12 +70,12 @@ class LocalRun:
         return self.process.poll()
 
     def stop(self) -> None:
-        """End it: no training is left running on its own."""
+        """End it: no job is left running on its own."""
         end(self.process)
 
 
 class LocalExecutor:
-    """One training on each GPU, or as many on the CPU as the study says."""
+    """One job on each GPU, or as many on the CPU as the study says."""
 
     def __init__(self, study: Study) -> None:
         self.device = study.device
@@ -87,7 +87,7 @@ class LocalExecutor:
         self.runs: dict[str, LocalRun] = {}
 
     def start(self, job: Job) -> Run | None:
-        """Begin a training at a place where none is: of ours, another study, or one whose study was killed."""
+        """Begin a job at a place where none is: of ours, another study, or one whose study was killed."""
         place = next((place for place in self.not_ours() if not is_held(lock_of(place))), None)
         if place is None:
             return None
@@ -126,27 +126,26 @@ def gpu_names(study: Study) -> list[str]:
 
 
 def lock_of(place: str) -> Path:
-    """Held by what is trained at a place of this machine."""
+    """Held by what runs at a place of this machine."""
     return Path(tempfile.gettempdir(), f"nnunet-archs-{getpass.getuser()}-{place.replace(' ', '-')}.lock")
 
 
 def under_locks(job: Job, *locks: Path) -> list[str]:
-    """The command of a training that holds its own lock and others."""
-    command = python_command("nnunet_archs.study.train", str(job.folder), str(job.lock), *map(str, locks))
-    return [*command, "--", *job.arguments]
+    """The command of a job that holds its own lock and others."""
+    return [*python_command(job.module, str(job.folder), str(job.lock), *map(str, locks)), "--", *job.arguments]
 
 
 @dataclass
-class Training:
-    """A training as submitit runs it: begun again from its checkpoint when the time is up."""
+class OnCluster:
+    """A job as submitit runs it: begun again from where it stands when the time is up."""
 
     job: Job
     environment: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
-        """Train to the end; the exit code."""
-        if is_trained(self.job.folder):  # queued twice
+        """Run to the end; the exit code."""
+        if self.job.is_finished():  # queued twice
             return 0
         self.process = begin(under_locks(self.job), self.job.log, {**os.environ, **self.environment})
         # not wait(): submitit's signal handler calls checkpoint(), which could not look at the process then
@@ -160,7 +159,7 @@ class Training:
 
         if self.process is not None:
             end(self.process)
-        return DelayedSubmission(Training(self.job, self.environment))
+        return DelayedSubmission(OnCluster(self.job, self.environment))
 
 
 class ClusterRun:
@@ -171,7 +170,7 @@ class ClusterRun:
         self.code: int | None = None
 
     def exit_code(self) -> int | None:
-        """What the training ended with; 1 where the cluster ended it."""
+        """What it ended with; 1 where the cluster ended it."""
         if self.code is None and self.submitted.done():
             try:
                 self.code = self.submitted.result()
@@ -207,7 +206,7 @@ class ClusterExecutor:
             raise ValueError(f"{study.file}: executor: submitit does not take that: {error}") from error
 
     def start(self, job: Job) -> Run | None:
-        """Submit a training, unless as many are queued as may be, or as the cluster takes now.
+        """Submit a job, unless as many are queued as may be, or as the cluster takes now.
 
         Raises:
             ValueError: if the cluster takes none.
@@ -225,7 +224,7 @@ class ClusterExecutor:
         environment = {key: value for key, value in mine.items() if key.startswith("nnUNet") or key not in os.environ}
         try:
             with clean_env():  # this may run within a job of the cluster's
-                submitted = self.executor.submit(Training(job, environment))
+                submitted = self.executor.submit(OnCluster(job, environment))
         except RuntimeError as error:  # of which submitit's FailedJobError is one
             if self.runs:
                 return None
@@ -235,11 +234,11 @@ class ClusterExecutor:
         return self.runs[-1]
 
     def note(self, job: Job) -> Path:
-        """Where it is noted as what a training was queued."""
+        """Where it is noted as what a job was queued."""
         return self.folder / f"{job.name}.queued"
 
     def queued(self, job: Job) -> ClusterRun | None:
-        """The cluster's job that an earlier run of the study queued for a training; None where none is left.
+        """The cluster's job that an earlier run of the study queued for one of ours; None where none is left.
 
         Raises:
             ValueError: if the note cannot be read.

@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from .statistics import Comparison, Interval, Spread, average, case_scores, compare, friedman, rank, spread
+from .tallies import NOTHING, by_size, in_all, pooled, with_background
 
-MEANS = ("dice", "surface_dice", "recall", "precision")
+MEANS = ("dice", "surface_dice", "recall", "precision", "iou")
 DISTANCE = "hausdorff95"  # can be infinite, so that it has quartiles and no mean
 COMPARED = ("dice", "surface_dice")
 MAIN = COMPARED[0]  # of the verdict
+MEAN_IOU = "mean_iou"  # over the classes, background among them
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 Row: TypeAlias = dict[str, Any]
@@ -24,15 +26,20 @@ Row: TypeAlias = dict[str, Any]
 class Setting:
     """A dataset and configuration: the networks with cases, in the study's order, their entries, cases, missing runs.
 
-    `baseline` is what the others are compared with; without one, all pairs are compared.
+    `baseline` is what the others are compared with; without one, all pairs are compared. `part` is whose cases these
+    are: those of validation, each predicted by its fold, or those of the test set, predicted by all of `folds`
+    together, and in `alone` by each of these alone.
     """
 
     dataset: str
     configuration: str
+    part: str
+    folds: list[str]
     networks: list[str]
     baseline: str | None
     entries: dict[str, Row]
     cases: pd.DataFrame
+    alone: pd.DataFrame
     missing: list[Row]
 
     def scores(self, metric: str) -> pd.DataFrame:
@@ -46,7 +53,7 @@ class Setting:
     def _scores(self, metric: str) -> pd.DataFrame:
         return case_scores(self.cases, metric).reindex(columns=self.networks)
 
-    def folds(self) -> pd.Series:
+    def fold_of(self) -> pd.Series:
         """The fold that validates a case, by case."""
         return self.cases.drop_duplicates("case").set_index("case")["fold"]
 
@@ -57,6 +64,8 @@ class Findings:
 
     dataset: str
     configuration: str
+    part: str
+    folds: list[str]
     networks: list[str]
     baseline: str | None
     paired_cases: list[str]
@@ -64,12 +73,19 @@ class Findings:
     undefined: list[str]  # cases that all networks have, without a score for all
     summary: list[Row]
     labels: list[Row]
+    strata: list[Row]
+    alone: list[Row]  # a test set's, by every fold
     comparisons: dict[str, list[Comparison]]  # by metric: against the baseline, or all pairs
     pairs: list[Comparison]  # all pairs
     ranks: dict[str, Interval]
     friedman_p: float
     spread: Spread | None
     missing: list[Row]
+
+    @property
+    def title(self) -> str:
+        """What a reader calls the setting."""
+        return f"{self.dataset}, {self.configuration}" + (", test set" if self.part == "test" else "")
 
     def pair(self, a: str, b: str) -> Comparison | None:
         """The comparison of a with b, whichever of them comes first; None for one with itself."""
@@ -86,7 +102,8 @@ def find(setting: Setting) -> Findings:
     """All numbers of a setting."""
     scores = setting.scores(MAIN)
     compared = {metric: comparisons(setting, metric, setting.baseline) for metric in COMPARED}
-    folds = setting.folds()
+    folds, common = setting.fold_of(), in_all(setting.cases, setting.networks)
+    tallied, classes = pooled(common), with_classes(setting)
     lacking = {
         str(case): [name for name in setting.networks if name not in {*present}]
         for case, present in setting.cases.groupby("case")["network"]
@@ -95,17 +112,24 @@ def find(setting: Setting) -> Findings:
     return Findings(
         dataset=setting.dataset,
         configuration=setting.configuration,
+        part=setting.part,
+        folds=setting.folds,
         networks=setting.networks,
         baseline=setting.baseline,
         paired_cases=list(scores.index),
         left_out=left_out,
         undefined=[case for case in lacking if case not in left_out and case not in scores.index],
-        summary=[{"network": name} | row | costs(setting.entries[name]) for name, row in measures(setting).items()],
+        summary=[
+            {"network": name} | row | classes[name] | tallied.get(name, NOTHING) | costs(setting.entries[name])
+            for name, row in measures(setting).items()
+        ],
         labels=[
             {"label": label, "network": name} | row
             for label in setting.cases["label"].unique()
             for name, row in measures(of_label(setting, label)).items()
         ],
+        strata=by_size(common),
+        alone=by_fold(setting),
         comparisons=compared,
         pairs=compared[MAIN] if setting.baseline is None else comparisons(setting, MAIN, None),
         ranks=rank(scores, higher_is_better=True) if compared[MAIN] else {},
@@ -118,6 +142,19 @@ def find(setting: Setting) -> Findings:
 def of_label(setting: Setting, label: str) -> Setting:
     """The setting with one label alone."""
     return replace(setting, cases=setting.cases[setting.cases["label"] == label])
+
+
+def by_fold(setting: Setting) -> list[Row]:
+    """The mean main score of every fold's network alone, over the cases that all of these have, and the interval."""
+    rows = []
+    for fold, cases in setting.alone.groupby("fold", sort=False):
+        scores = replace(setting, cases=cases).scores_where_any(MAIN)
+        rows += [
+            {"network": name, "fold": str(fold), **mean(scores[name]), "cases": len(scores)}
+            for name in setting.networks
+            if name in scores
+        ]
+    return rows
 
 
 def comparisons(setting: Setting, metric: str, baseline: str | None) -> list[Comparison]:
@@ -137,6 +174,12 @@ def measures(setting: Setting) -> dict[str, Row]:
             values = {**summarise(own), "cases": len(own)}
             row |= {metric if key == "value" else f"{metric}_{key}": value for key, value in values.items()}
     return rows
+
+
+def with_classes(setting: Setting) -> dict[str, Row]:
+    """Of every network the mean IoU over classes, background among them, and over cases."""
+    scores = replace(setting, cases=with_background(setting.cases)).scores_where_any("iou")
+    return {name: {MEAN_IOU: float(scores[name].mean()) if name in scores else math.nan} for name in setting.networks}
 
 
 def mean(scores: pd.Series) -> Row:
@@ -178,6 +221,7 @@ def comparison_rows(findings: Findings) -> list[Row]:
         {
             "dataset": findings.dataset,
             "configuration": findings.configuration,
+            "part": findings.part,
             "metric": metric,
             "family": family,
             "a": comparison.a,
@@ -198,5 +242,5 @@ def comparison_rows(findings: Findings) -> list[Row]:
 
 def summary_rows(findings: Findings) -> list[Row]:
     """The main table."""
-    place = {"dataset": findings.dataset, "configuration": findings.configuration}
+    place = {"dataset": findings.dataset, "configuration": findings.configuration, "part": findings.part}
     return [place | row for row in findings.summary]

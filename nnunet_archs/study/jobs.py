@@ -1,4 +1,4 @@
-"""The trainings of a study, and how far each of them is, read from nnU-Net's results folder alone."""
+"""What a study runs, trainings and predictions of the test set, and how far each is, read from nnU-Net's results."""
 
 from __future__ import annotations
 
@@ -9,40 +9,35 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_archs.nnunet.commands import going_on, is_trained
-from nnunet_archs.nnunet.datasets import dataset_id
+from nnunet_archs.nnunet.commands import going_on, is_evaluated, is_trained, without_workers
+from nnunet_archs.nnunet.datasets import SPLITS, dataset_id, preprocessed
 from nnunet_archs.nnunet.plans import plans_file
 
-from .definition import Device, Network, Study
-from .locks import held_since, is_held
+from .definition import Device, Network, Study, TestSource
+from .held_out import HeldOut, held_out, training_images
+from .job import Job, Part, State
+from .locks import held_since
 
-SPLITS = "splits_final.json"
 TRAINING_LOG = re.compile(r"training_log(_\d+){6}\.txt")
-State = Literal["finished", "running", "failed", "cut off", "waiting"]
 
 
 @dataclass(frozen=True)
-class Job:
-    """A fold of a network's configuration on a data set."""
+class Training(Job):
+    """A fold's training, with its validation."""
 
-    dataset: str
-    configuration: str
-    network: Network
     fold: int
-    device: Device
-    log_folder: Path
+
+    module = "nnunet_archs.study.train"
+    part = "validation"
 
     @property
-    def model(self) -> Path:
-        """nnU-Net's results folder of all folds."""
-        name = f"{self.network.trainer}__{self.network.plans}__{self.configuration}"
-        return Path(str(nnUNet_results), self.dataset, name)
+    def folds(self) -> tuple[int, ...]:
+        """Its own."""
+        return (self.fold,)
 
     @property
     def folder(self) -> Path:
@@ -50,29 +45,14 @@ class Job:
         return self.model / f"fold_{self.fold}"
 
     @property
-    def name(self) -> str:
-        """A name for its files: nnU-Net's folder names, joined."""
-        return f"{self.dataset}__{self.model.name}__fold_{self.fold}"
+    def predicted(self) -> Path:
+        """nnU-Net's validation folder."""
+        return self.folder / "validation"
 
     @property
-    def title(self) -> str:
-        """What a person calls it."""
-        return f"{self.dataset} {self.configuration} {self.network.name} fold {self.fold}"
-
-    @property
-    def lock(self) -> Path:
-        """Held while it is trained: beside the results, so that every study and every machine sees it."""
-        return self.model / f"fold_{self.fold}.lock"
-
-    @property
-    def log(self) -> Path:
-        """What the commands printed."""
-        return self.log_folder / f"{self.name}.log"
-
-    @property
-    def failure(self) -> Path:
-        """Why the last try failed; not there where it did not."""
-        return self.log.with_suffix(".failed")
+    def references(self) -> Path:
+        """nnU-Net's copy of the training labels."""
+        return preprocessed(self.dataset) / "gt_segmentations"
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -83,8 +63,13 @@ class Job:
 
     @property
     def command(self) -> str:
-        """What a person would type to go on with it now."""
+        """nnU-Net's training, from where it stands."""
         return " ".join(["nnUNetv2_train", *self.arguments, *going_on(self.folder)])
+
+    @property
+    def anew(self) -> str:
+        """nnU-Net's training, which only validates what is trained."""
+        return f"{self.command} predicts it anew"
 
     @property
     def training_logs(self) -> list[Path]:
@@ -92,15 +77,31 @@ class Job:
         logs = (log for log in self.folder.glob("training_log_*.txt") if TRAINING_LOG.fullmatch(log.name))
         return sorted(logs, key=lambda log: log.stat().st_mtime)
 
-    def state(self) -> State:
-        """How far it is."""
-        if is_trained(self.folder):
-            return "finished"
-        if is_held(self.lock):
-            return "running"
-        if self.failure.exists():
-            return "failed"
-        return "cut off" if self.training_logs else "waiting"
+    def cases(self) -> list[str]:
+        """The cases that the fold leaves out."""
+        return list(load_json(str(preprocessed(self.dataset) / SPLITS))[self.fold]["val"])
+
+    def trained_on(self) -> set[int]:
+        """On how many cases it was trained, as nnU-Net's logs of all tries say it."""
+        logs = (log.read_text(errors="replace") for log in self.training_logs)
+        return {int(n) for log in logs for n in re.findall(r"This split has (\d+) training", log)}
+
+    def images(self) -> dict[str, list[str]] | None:
+        """Those of the raw data's training cases."""
+        return training_images(self.dataset)
+
+    def is_finished(self) -> bool:
+        """Whether it is trained and validated."""
+        return is_trained(self.folder)
+
+    def was_begun(self) -> bool:
+        """Whether there is a log of a try."""
+        return bool(self.training_logs)
+
+    def progress(self) -> str:
+        """Its epoch."""
+        epoch = self.epoch()
+        return "" if epoch is None else f"epoch {epoch}"
 
     def epoch(self) -> int | None:
         """The epoch that nnU-Net's newest log names."""
@@ -114,7 +115,7 @@ class Job:
         Of the last of them also its start-up, from when the lock was taken, and all of its validation.
         """
         tries = [(begun(log), log.stat().st_mtime) for log in self.training_logs]
-        summary, since = self.folder / "validation" / "summary.json", held_since(self.lock)
+        summary, since = self.predicted / "summary.json", held_since(self.lock)
         if tries and summary.exists():
             tries[-1] = (tries[-1][0], max(tries[-1][1], summary.stat().st_mtime))
         earlier = max((end for _, end in tries[:-1]), default=0.0)
@@ -123,12 +124,105 @@ class Job:
         return sum(max(0.0, end - start) for start, end in tries)
 
     def needs(self) -> list[Job]:
-        """What has to be finished before: all folds of what a cascade begins with, for it sees their predictions."""
-        first = previous_stage(plans_file(self.dataset, self.network.plans), self.configuration)
+        """All folds of what a cascade begins with, for it sees their predictions."""
+        first = previous_stage(self)
         if first is None:
             return []
         n_folds = len(load_json(str(preprocessed(self.dataset) / SPLITS)))
         return [replace(self, configuration=first, fold=fold) for fold in range(n_folds)]
+
+
+@dataclass(frozen=True)
+class Prediction(Job):
+    """The test set, predicted by the network of a fold, or by those of several folds as nnU-Net's ensemble."""
+
+    ensemble: tuple[int, ...]
+    source: TestSource
+
+    module = "nnunet_archs.study.predict"
+    part = "test"
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Those of the ensemble."""
+        return self.ensemble
+
+    @property
+    def folder(self) -> Path:
+        """Beside the folds; not called after one, for nnU-Net takes what begins with `fold_` for a training."""
+        return self.model / "_".join([self.source, "folds", *map(str, self.folds)])
+
+    @property
+    def predicted(self) -> Path:
+        """All of the folder."""
+        return self.folder
+
+    @property
+    def references(self) -> Path:
+        """The test set's labels."""
+        return self.test_set().references
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The references, and what `nnUNetv2_predict` is given."""
+        model = ["-d", dataset_id(self.dataset), "-tr", self.network.trainer, "-p", self.network.plans]
+        model += ["-c", self.configuration, "-f", *map(str, self.folds)]
+        first = [f"{job.folder}" for job in self.needs() if isinstance(job, Prediction)]
+        stage = ["-prev_stage_predictions", *first] if first else []
+        where = ["-i", str(self.test_set().images), "-o", str(self.folder), "-device", self.device]
+        options = [*without_workers(self.device), *stage, "--continue_prediction"]
+        return (str(self.references), *model, *where, *options)
+
+    @property
+    def command(self) -> str:
+        """nnU-Net's prediction."""
+        return " ".join(["nnUNetv2_predict", *self.arguments[1:]])
+
+    @property
+    def anew(self) -> str:
+        """The study, where nothing is left of it."""
+        return f"move {self.folder} away, and nnunet-archs study run predicts it anew"
+
+    def test_set(self) -> HeldOut:
+        """The cases, with their images and references."""
+        return held_out(self.dataset, self.source, self.folds)
+
+    def cases(self) -> list[str]:
+        """All of the test set."""
+        return list(self.test_set().cases)
+
+    def images(self) -> dict[str, list[str]] | None:
+        """Those of the test set."""
+        test_set = self.test_set()
+        return {case: test_set.channels(case) for case in test_set.cases}
+
+    def is_finished(self) -> bool:
+        """Whether these networks have predicted all, and nnU-Net has evaluated it."""
+        if not (is_evaluated(self.folder) and all(is_trained(file.parent) for file in self.checkpoints)):
+            return False
+        done = (self.folder / "summary.json").stat().st_mtime
+        return all(file.stat().st_mtime <= done for file in self.checkpoints)
+
+    def was_begun(self) -> bool:
+        """Whether there is a folder."""
+        return self.folder.exists()
+
+    def progress(self) -> str:
+        """Nothing: it is read from no log."""
+        return ""
+
+    def seconds(self) -> float:
+        """How long the last try took so far: from when the lock was taken to the newest file."""
+        since = held_since(self.lock)
+        written = [file.stat().st_mtime for file in self.folder.glob("*")]
+        return max(0.0, max(written) - since) if since is not None and written else 0.0
+
+    def needs(self) -> list[Job]:
+        """The trainings of its folds, and in a cascade the same folds' predictions of the first stage."""
+        of = (self.dataset, self.configuration, self.network, self.device, self.log_folder)
+        trainings: list[Job] = [Training(*of, fold) for fold in self.folds]
+        first = previous_stage(self)
+        return trainings if first is None else [*trainings, replace(self, configuration=first)]
 
 
 def begun(log: Path) -> float:
@@ -136,29 +230,56 @@ def begun(log: Path) -> float:
     return datetime.strptime(log.stem, "training_log_%Y_%m_%d_%H_%M_%S").timestamp()
 
 
+def previous_stage(job: Job) -> str | None:
+    """The configuration that has to predict before, in a cascade; unknown as long as there are no plans."""
+    plans = plans_file(job.dataset, job.network.plans)
+    return first_stage(plans, job.configuration) if plans.exists() else None
+
+
 @cache
-def previous_stage(plans: Path, configuration: str) -> str | None:
+def first_stage(plans: Path, configuration: str) -> str | None:
     """The configuration that a cascade's second stage begins with."""
     name: str | None = PlansManager(str(plans)).get_configuration(configuration).previous_stage_name
     return name
 
 
 def jobs_of(study: Study) -> list[Job]:
-    """All trainings of a study, in the order in which they are begun: a fold of every network before the next fold."""
-    return list(_jobs_of(study))
+    """All of a study, in the order in which it is begun."""
+    return [*trainings_of(study), *predictions_of(study)]
 
 
-def _jobs_of(study: Study) -> Iterator[Job]:
+def trainings_of(study: Study) -> list[Training]:
+    """All trainings: a fold of every network before the next fold."""
+    return [
+        Training(*of, fold=fold)
+        for setting in _settings(study)
+        for fold in study.folds
+        for of in _networks(study, setting)
+    ]
+
+
+def predictions_of(study: Study) -> list[Prediction]:
+    """All predictions of the test set, if it is to be looked at: by each fold, then by all folds together."""
+    if study.test is None:
+        return []
+    ensembles = dict.fromkeys([*((fold,) for fold in study.folds), study.folds])
+    return [
+        Prediction(*of, ensemble=folds, source=study.test)
+        for setting in _settings(study)
+        for folds in ensembles
+        for of in _networks(study, setting)
+    ]
+
+
+def _settings(study: Study) -> Iterator[tuple[str, str]]:
     for dataset in study.datasets:
         for configuration in study.configurations:
-            for fold in study.folds:
-                for network in study.networks:
-                    yield Job(dataset, configuration, network, fold, study.device, study.folder / "logs")
+            yield dataset, configuration
 
 
-def preprocessed(dataset: str) -> Path:
-    """nnU-Net's folder of a data set's plans, splits and preprocessed data."""
-    return Path(str(nnUNet_preprocessed), dataset)
+def _networks(study: Study, setting: tuple[str, str]) -> Iterator[tuple[str, str, Network, Device, Path]]:
+    for network in study.networks:
+        yield *setting, network, study.device, study.folder / "logs"
 
 
 def seconds_left(jobs: list[Job], states: dict[Job, State], at_once: int) -> float | None:
@@ -166,7 +287,7 @@ def seconds_left(jobs: list[Job], states: dict[Job, State], at_once: int) -> flo
 
     So many at once, each begun when one has ended.
     """
-    took: dict[tuple[str, str, Network], list[float]] = {}
+    took: dict[object, list[float]] = {}
     for job in jobs:
         if states[job] == "finished" and (seconds := job.seconds()):
             took.setdefault(kind_of(job), []).append(seconds)
@@ -182,6 +303,6 @@ def seconds_left(jobs: list[Job], states: dict[Job, State], at_once: int) -> flo
     return max(free)
 
 
-def kind_of(job: Job) -> tuple[str, str, Network]:
+def kind_of(job: Job) -> tuple[str, str, Network, Part, int]:
     """What jobs that take equally long have in common."""
-    return job.dataset, job.configuration, job.network
+    return job.dataset, job.configuration, job.network, job.part, len(job.folds)

@@ -49,6 +49,14 @@ METRICS = {
     "hausdorff95": Metric("HD95", "mm", False),
     "surface_dice": Metric("Surface Dice", "", True),
 }
+COUNTS = (
+    "reference_voxels",
+    "prediction_voxels",
+    "true_positives",
+    "false_positives",
+    "false_negatives",
+    "image_voxels",
+)
 
 
 def case_metrics(
@@ -59,7 +67,7 @@ def case_metrics(
     tolerance: float,
     ignored: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
-    """All of `METRICS`, then the voxels of reference and prediction, of two masks `(z, y, x)` or `(y, x)`.
+    """All of `METRICS`, then `COUNTS` of voxels, of two masks `(z, y, x)` or `(y, x)`.
 
     `spacing` and `tolerance`, that of surface Dice, in mm. Voxels that are `ignored` are in neither mask, and no
     background either. One slice `(1, y, x)`, as nnU-Net has 2D images, counts as
@@ -97,7 +105,20 @@ def case_metrics(
         **surface_metrics(reference, prediction, spacing, tolerance=tolerance),
         "reference_voxels": in_reference,
         "prediction_voxels": in_prediction,
+        "true_positives": true,
+        "false_positives": over,
+        "false_negatives": under,
+        "image_voxels": n_voxels,
     }
+
+
+def background_iou(
+    reference: NDArray[np.bool_], prediction: NDArray[np.bool_], ignored: NDArray[np.bool_] | None = None
+) -> float:
+    """IoU of what neither mask, of all labels together, has; NaN where both fill the image."""
+    counted = True if ignored is None else ~ignored
+    both, either = ~(reference | prediction) & counted, ~(reference & prediction) & counted
+    return ratio(int(np.count_nonzero(both)), int(np.count_nonzero(either)))
 
 
 def ratio(part: int, whole: int) -> float:

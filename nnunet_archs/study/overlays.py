@@ -51,6 +51,7 @@ class Overlay:
     png: bytes
     text: str
     panels: int
+    part: str = "validation"
 
 
 def extremes(scores: pd.Series) -> dict[str, str]:

@@ -17,15 +17,17 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.files import write_whole
-from nnunet_archs.nnunet.commands import begin, end, is_trained, last_line, nnunet_command, variables
-from nnunet_archs.nnunet.datasets import count_cases, dataset_id
+from nnunet_archs.nnunet.commands import begin, end, last_line, nnunet_command, variables
+from nnunet_archs.nnunet.datasets import SPLITS, count_cases, dataset_id, preprocessed
 from nnunet_archs.nnunet.plans import BUDGET, STOCK, check_data, not_preprocessed, plans_file
 from nnunet_archs.trainers.names import plans_name
 from nnunet_archs.trainers.registry import resolve_paper
 
 from .budgets import unlike
 from .definition import N_FOLDS, Network, Study
-from .jobs import SPLITS, Job, jobs_of, preprocessed, previous_stage
+from .held_out import held_out, link_images
+from .job import Job
+from .jobs import Training, first_stage, jobs_of, trainings_of
 from .locks import holding
 
 MATCHED = re.compile(r"(?P<own>.+)_(?P<by>memory|parameters)_of_(?P<given>.+)")
@@ -52,6 +54,8 @@ def prepare(study: Study, *, replan: bool = False) -> None:
                 if missing := preprocess_command(study, dataset, name):
                     run_command(study, f"preprocess {dataset} as {name} has it", missing)
             write_splits(study, dataset)
+            if study.test == "splits":
+                link_images(dataset, held_out(dataset, study.test, study.folds))
     check(study)
 
 
@@ -68,6 +72,7 @@ def check(study: Study, *, replan: bool = False) -> None:
         for network in study.networks:
             check_configurations(study, dataset, network)
         check_folds(study, dataset)
+        check_test_set(study, dataset)
     for job in jobs_of(study):
         check_results(job)
 
@@ -81,8 +86,8 @@ def check_budget(study: Study, dataset: str, name: str, why: str, *, replan: boo
     if not replan:
         remedy = "give --replan to make these plans again, or ask for their budget in planning"
         raise ValueError(f"{study.file}: {name} of {dataset}: {why}; {remedy}")
-    trained = [job for job in jobs_of(study) if (job.dataset, job.network.plans) == (dataset, name) and has_begun(job)]
-    for job in trained:
+    theirs = [job for job in trainings_of(study) if (job.dataset, job.network.plans) == (dataset, name)]
+    for job in filter(has_begun, theirs):
         raise ValueError(f"{job.title} was trained with the {name} that --replan would replace; move {job.folder} away")
 
 
@@ -214,7 +219,7 @@ def check_configurations(study: Study, dataset: str, network: Network) -> None:
                 f"{study.file}: {network.plans} of {dataset} has no {name}, but {known}; leave it out, or plan for it"
             )
         check_data(plans, name)
-        first = previous_stage(file, name)
+        first = first_stage(file, name)
         if first is not None and first not in study.configurations:
             raise ValueError(f"{study.file}: {name} of {network.plans} needs {first}; name that too in configurations")
 
@@ -241,34 +246,50 @@ def check_folds(study: Study, dataset: str) -> None:
         raise ValueError(f"{study.file}: folds: {dataset} has no fold {most}, but {there}; say folds: {there}")
     for network in study.networks:
         plans = plans_file(dataset, network.plans)
-        cascaded = plans.exists() and any(previous_stage(plans, name) for name in study.configurations)
+        cascaded = plans.exists() and any(first_stage(plans, name) for name in study.configurations)
         if cascaded and len(study.folds) < n_folds:
             raise ValueError(f"{study.file}: folds: a cascade needs all {n_folds} of its first stage; name all of them")
 
 
+def check_test_set(study: Study, dataset: str) -> None:
+    """Check that the test cases are there, where they are to be looked at.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if study.test:
+        try:
+            held_out(dataset, study.test, study.folds)
+        except ValueError as error:
+            raise ValueError(f"{study.file}: test: {error}") from error
+
+
 def check_results(job: Job) -> None:
-    """Check that results that are there were made with the plans and the split that there are now.
+    """Check that results that are there were made with the plans, and of the cases, that there are now.
 
     Raises:
         ValueError: if they were made with others.
     """
-    remedy = f"move {job.folder} away, or name the new plans otherwise"
-    plans = plans_file(job.dataset, job.network.plans)
-    if not plans.exists() or not has_begun(job):
+    plans, remedy = plans_file(job.dataset, job.network.plans), f"move {job.folder} away"
+    if not plans.exists():
         return
-    now = load_json(str(plans))
-    then = load_json(str(job.model / "plans.json"))
-    if relevant(then, job) != relevant(now, job):
-        raise ValueError(f"{job.title} was trained with another {job.network.plans}; {remedy}")
-    if is_trained(job.folder):
-        summary = job.folder / "validation" / "summary.json"
-        val = load_json(str(preprocessed(job.dataset) / SPLITS))[job.fold]["val"]
+    if has_begun(job):
+        now, then = (load_json(str(file)) for file in (plans, job.model / "plans.json"))
+        if relevant(then, job) != relevant(now, job):
+            raise ValueError(
+                f"{job.title} was trained with another {job.network.plans}; {remedy}, or name the new plans otherwise"
+            )
+    if job.is_finished():
+        summary = load_json(str(job.predicted / "summary.json"))
         ending = load_json(str(job.model / "dataset.json"))["file_ending"]
-        files = {case["prediction_file"] for case in load_json(str(summary))["metric_per_case"]}
-        cases = {Path(file).name.removesuffix(ending) for file in files}
-        if cases != set(val):
-            other = sorted(cases ^ set(val))[0]
-            raise ValueError(f"{job.title} was validated on another split ({other}); {remedy}")
+        cases = {Path(case["prediction_file"]).name.removesuffix(ending) for case in summary["metric_per_case"]}
+        if others := cases ^ set(job.cases()):
+            what = "predicted another test set" if job.part == "test" else "was validated on another split"
+            raise ValueError(f"{job.title} {what} ({min(others)}); {remedy}")
+    if isinstance(job, Training) and job.is_finished():
+        n_cases = len(load_json(str(preprocessed(job.dataset) / SPLITS))[job.fold]["train"])
+        for n in job.trained_on() - {n_cases}:  # test cases among them, perhaps
+            raise ValueError(f"{job.title} was trained on {n} cases, of which its split has {n_cases}; {remedy}")
 
 
 def has_begun(job: Job) -> bool:

@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
@@ -30,12 +31,14 @@ from .figures import (
 )
 from .findings import COMPARED, MAIN, Findings, Row, Setting, comparison_rows, find, summary_rows
 from .guards import guards
-from .metrics import METRICS
+from .job import ENSEMBLE, Part
+from .metrics import COUNTS, METRICS
 from .overlays import Overlay
 
+PARTS = get_args(Part)
 CASES, NETWORKS, STUDY = "cases.csv", "networks.json", "study.json"
-NAMES = ["dataset", "configuration", "network", "case", "label"]
-NUMBERS = [*METRICS, "reference_voxels", "prediction_voxels"]
+NAMES = ["dataset", "configuration", "part", "network", "by", "case", "label"]
+NUMBERS = [*METRICS, *COUNTS, "background_iou"]
 ENTRY = {
     *("dataset", "configuration", "network", "trainer", "plans", "patch_size", "batch_size", "features"),
     "budget",
@@ -43,11 +46,11 @@ ENTRY = {
 }
 FOLD = {"training_seconds", "train_loss", "val_loss", "pseudo_dice"}
 SETTINGS = {
-    *("name", "baseline", "networks", "datasets", "configurations", "folds", "tolerance_mm", "file", "command"),
+    *("name", "baseline", "networks", "datasets", "configurations", "folds", "test", "tolerance_mm", "file", "command"),
     *("made", "versions", "machine", "missing"),
 }
 VERSIONS = {"nnunet-archs", "nnunetv2", "torch", "surface-distance", "scipy"}
-RUN = {"dataset", "configuration", "network", "fold", "why"}
+RUN = {"dataset", "configuration", "network", "part", "fold", "why"}
 REMEDY = "remove it and make the report again"
 
 
@@ -71,7 +74,8 @@ class Section:
     @property
     def anchor(self) -> str:
         """What links to it."""
-        return f"{self.findings.dataset}-{self.findings.configuration}"
+        test = "-test" if self.findings.part == "test" else ""
+        return f"{self.findings.dataset}-{self.findings.configuration}{test}"
 
     def claims(self) -> Row:
         """All that it states."""
@@ -102,7 +106,7 @@ def write_report(folder: Path, overlays: Sequence[Overlay] = ()) -> Path:
 
 
 def read_cases(file: Path) -> pd.DataFrame:
-    """The scores, a row a network, case and label.
+    """The scores, a row a network, case and label; a test case has one by every fold and one by all of them.
 
     Raises:
         ValueError: if they cannot be read, or columns are missing or twice, or a case is in two folds.
@@ -110,21 +114,23 @@ def read_cases(file: Path) -> pd.DataFrame:
     try:
         # a network may be named NA
         missing = {key: ["", "nan"] for key in NUMBERS}
-        cases = pd.read_csv(file, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=missing)
-        cases = cases.astype({"fold": int, **dict.fromkeys(NUMBERS, float)})[["fold", *NAMES, *NUMBERS]]
+        names = dict.fromkeys([*NAMES, "fold"], str)
+        cases = pd.read_csv(file, dtype=names, keep_default_na=False, na_values=missing)
+        cases["by"] = cases["fold"].where(cases["part"] == "test", "")  # a validation case has one fold
+        cases = cases.astype(dict.fromkeys(NUMBERS, float))[["fold", *NAMES, *NUMBERS]]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{file} cannot be read ({error}); {REMEDY}") from error
     if cases.empty:
         raise ValueError(f"{file} has no case; finish a fold of a network first")
     for _, row in cases[cases.duplicated(NAMES)].iterrows():
         raise ValueError(f"{file}: case {row['case']}, label {row['label']} of {row['network']} stands twice; {REMEDY}")
-    place = ["dataset", "configuration", "case"]
-    for (*_, case), folds in cases.groupby(place)["fold"].unique().items():
+    place = ["dataset", "configuration", "part"]
+    for (*_, case), folds in cases[cases["by"] == ""].groupby([*place, "case"])["fold"].unique().items():
         if len(folds) > 1:
             raise ValueError(f"{file}: case {case} is in folds {folds[0]} and {folds[1]}; a case is in one; {REMEDY}")
-    labels = cases.groupby(place[:2])["label"].nunique()
-    for (dataset, configuration, network, case), found in cases.groupby(NAMES[:4])["label"].nunique().items():
-        if found != labels[dataset, configuration]:
+    labels = cases.groupby(place)["label"].nunique()
+    for (*where, network, _, case), found in cases.groupby(NAMES[:-1])["label"].nunique().items():
+        if found != labels[tuple(where)]:
             raise ValueError(f"{file}: case {case} of {network} lacks labels that others have; {REMEDY}")
     return cases
 
@@ -191,7 +197,8 @@ def check_together(folder: Path, cases: pd.DataFrame, entries: Sequence[Row], st
         ValueError: if not.
     """
     known = {(entry["dataset"], entry["configuration"], entry["network"]) for entry in entries}
-    for dataset, configuration, network in cases[NAMES[:3]].drop_duplicates().itertuples(index=False):
+    names = ["dataset", "configuration", "network"]
+    for dataset, configuration, network in cases[names].drop_duplicates().itertuples(index=False):
         if (dataset, configuration, network) not in known:
             raise ValueError(f"{folder / NETWORKS} lacks {network} on {dataset}, {configuration}; {REMEDY}")
         for key, value in (("datasets", dataset), ("configurations", configuration), ("networks", network)):
@@ -200,29 +207,35 @@ def check_together(folder: Path, cases: pd.DataFrame, entries: Sequence[Row], st
 
 
 def settings(cases: pd.DataFrame, entries: Sequence[Row], study: Row) -> Iterator[Setting]:
-    """Every dataset and configuration with cases, in the study's order."""
-    for dataset in study["datasets"]:
-        for configuration in study["configurations"]:
-            own = cases[(cases["dataset"] == dataset) & (cases["configuration"] == configuration)]
-            if own.empty:
-                continue
-            networks = [name for name in study["networks"] if name in {*own["network"]}]
-            place = (dataset, configuration)
-            yield Setting(
-                dataset=dataset,
-                configuration=configuration,
-                networks=networks,
-                baseline=study["baseline"] if study["baseline"] in networks else None,
-                entries={e["network"]: e for e in entries if (e["dataset"], e["configuration"]) == place},
-                cases=own,
-                missing=[run for run in study["missing"] if (run["dataset"], run["configuration"]) == place],
-            )
+    """Every dataset and configuration with cases, in the study's order, and after each its test set."""
+    folds = [str(fold) for fold in study["folds"]]
+    together = folds[0] if len(folds) == 1 else ENSEMBLE
+    for place in product(study["datasets"], study["configurations"], PARTS):
+        dataset, configuration, part = place
+        here = cases[(cases[["dataset", "configuration", "part"]] == list(place)).all(axis=1)]
+        is_compared = (here["part"] != "test") | (here["fold"] == together)
+        own = here[is_compared]
+        if own.empty:
+            continue
+        networks = [name for name in study["networks"] if name in {*own["network"]}]
+        yield Setting(
+            dataset=dataset,
+            configuration=configuration,
+            part=part,
+            folds=folds,
+            networks=networks,
+            baseline=study["baseline"] if study["baseline"] in networks else None,
+            entries={e["network"]: e for e in entries if (e["dataset"], e["configuration"]) == place[:2]},
+            cases=own,
+            alone=here[~is_compared],
+            missing=[run for run in study["missing"] if (run["dataset"], run["configuration"], run["part"]) == place],
+        )
 
 
 def make_section(setting: Setting, study: Row, overlays: Sequence[Overlay]) -> Section:
     """What the report has of a setting."""
     findings, guarded = find(setting), guards(setting)
-    place = (setting.dataset, setting.configuration)
+    place = (setting.dataset, setting.configuration, setting.part)
     return Section(
         setting=setting,
         findings=findings,
@@ -230,7 +243,7 @@ def make_section(setting: Setting, study: Row, overlays: Sequence[Overlay]) -> S
         verdict=wording.verdict(findings, guarded=bool(guarded)),
         notes=list(wording.notes(findings, study["baseline"])),
         figures=dict(draw(setting, findings, study["networks"])),
-        overlays=[overlay for overlay in overlays if (overlay.dataset, overlay.configuration) == place],
+        overlays=[overlay for overlay in overlays if (overlay.dataset, overlay.configuration, overlay.part) == place],
     )
 
 
@@ -247,7 +260,9 @@ def draw(setting: Setting, findings: Findings, networks: Sequence[str]) -> Itera
     if compared := findings.comparisons[MAIN]:
         yield "differences", difference_plot(scores, compared, of, title, findings.baseline)
     if findings.spread:
-        yield "folds", fold_plot(scores, setting.folds(), of, title)
+        yield "folds", fold_plot(scores, setting.fold_of(), of, title)
+    if setting.part == "test":  # its networks are those of validation
+        return
     curves: dict[str, dict[str, list[list[float]]]] = {
         key: {
             name: [fold[key] for fold in setting.entries[name]["folds"].values() if fold[key]]
@@ -285,11 +300,13 @@ def page(study: Row, entries: Sequence[Row], sections: Sequence[Section]) -> str
         "base64": lambda data: base64.b64encode(data).decode(),
         "count": wording.count,
         "budget": describe_budget,
+        "compared_how": wording.compared_how,
         "judged": wording.judged,
         "duration": wording.duration,
         "listed": wording.listed,
         "number": wording.number,
         "p": wording.probability,
+        "run": wording.run,
         "separation": wording.separation,
         "signed": wording.signed,
         "size": wording.size,

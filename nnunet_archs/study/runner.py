@@ -1,4 +1,4 @@
-"""Run a study's trainings to the end, past those that fail, and show how far they are."""
+"""Run a study's jobs to the end, past those that fail, and show how far they are."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from nnunet_archs.nnunet.commands import is_trained, last_line
+from nnunet_archs.nnunet.commands import last_line
 
 from .definition import Study
 from .executors import Executor, Run
-from .jobs import Job, State, jobs_of, kind_of, seconds_left
+from .job import ENSEMBLE, Job, Part, State
+from .jobs import jobs_of, seconds_left
 from .locks import describe
 from .train import BUSY
 
+DOING: Mapping[Part, str] = {"validation": "trained", "test": "predicted"}
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 10.0  # between two looks at what is on the disk
 SYNC_SECONDS = 60.0  # after which a network file system shows what was written
@@ -32,14 +34,14 @@ MARKS: Mapping[State, str] = {
 
 
 def run_jobs(study: Study, executor: Executor) -> list[Job]:
-    """Train all that is not finished; return what is not finished then.
+    """Run all that is not finished; return what is not finished then.
 
-    What another process trains is left to it, and waited for.
+    What another process runs is left to it, and waited for.
     """
     jobs = jobs_of(study)
-    todo = [job for job in jobs if not is_trained(job.folder)]
+    todo = [job for job in jobs if not job.is_finished()]
     console = Console()
-    print(f"{len(jobs)} trainings, {len(jobs) - len(todo)} finished; logs in {study.folder / 'logs'}", flush=True)
+    print(f"{told(jobs)}, {len(jobs) - len(todo)} finished; logs in {study.folder / 'logs'}", flush=True)
     for job in todo:
         job.failure.unlink(missing_ok=True)
     progress = Progress(study, jobs, executor.at_once, console)
@@ -52,21 +54,21 @@ def run_jobs(study: Study, executor: Executor) -> list[Job]:
     finally:
         for run in running.values():
             run.stop()
-    return [job for job in jobs if not is_trained(job.folder)]
+    return [job for job in jobs if not job.is_finished()]
 
 
 def begin_what_can(todo: list[Job], running: dict[Job, Run], executor: Executor, progress: Progress) -> None:
-    """Begin trainings while there is room: those that nobody trains and that need nothing more."""
+    """Begin jobs while there is room: those that nobody runs and that need nothing more."""
     for job in list(todo):
         needed = job.needs()
-        if is_trained(job.folder):  # by another study
+        if job.is_finished():  # by another study
             todo.remove(job)
         elif failed := [other for other in needed if other.state() == "failed"]:
             todo.remove(job)
             fail(job, f"{failed[0].title} has failed, which it needs", progress)
         elif job.state() == "running":
-            progress.say_once(f"waiting: {job.title} is trained by another process: {describe(job.lock)}")
-        elif all(is_trained(other.folder) for other in needed):
+            progress.say_once(f"waiting: {job.title} is {DOING[job.part]} by another process: {describe(job.lock)}")
+        elif all(other.is_finished() for other in needed):
             run = executor.start(job)
             if run is None:
                 for lock in executor.waits_for():
@@ -78,7 +80,7 @@ def begin_what_can(todo: list[Job], running: dict[Job, Run], executor: Executor,
 
 
 def look_after(todo: list[Job], running: dict[Job, Run], progress: Progress) -> None:
-    """Wait until a training has ended, or it is time to look at the disk again."""
+    """Wait until a job has ended, or it is time to look at the disk again."""
     last = time.monotonic() + LOOK_SECONDS
     ended: list[Job] = []
     while not ended and time.monotonic() < last:
@@ -91,13 +93,13 @@ def look_after(todo: list[Job], running: dict[Job, Run], progress: Progress) -> 
 
 
 def conclude(job: Job, run: Run, progress: Progress) -> int:
-    """Say how a training ended, and note a failure; the exit code."""
+    """Say how a job ended, and note a failure; the exit code."""
     code = run.exit_code() or 0
     run.stop()
     last = time.monotonic() + SYNC_SECONDS
-    while code == 0 and not is_trained(job.folder) and time.monotonic() < last:
+    while code == 0 and not job.is_finished() and time.monotonic() < last:
         time.sleep(POLL_SECONDS)  # a network file system shows late what another machine wrote
-    if is_trained(job.folder):
+    if job.is_finished():
         progress.say(f"done: {job.title}")
     elif code != BUSY:
         fail(job, f"exit code {code}: {last_line(job.log)}", progress)
@@ -105,7 +107,7 @@ def conclude(job: Job, run: Run, progress: Progress) -> int:
 
 
 def fail(job: Job, why: str, progress: Progress) -> None:
-    """Note that a training failed, and why."""
+    """Note that a job failed, and why."""
     job.failure.parent.mkdir(parents=True, exist_ok=True)
     job.failure.write_text(f"{why}\n")
     progress.say(f"failed: {job.title}: {why}")
@@ -147,27 +149,36 @@ class Progress:
 
 
 def status_table(study: Study, jobs: Sequence[Job], at_once: int) -> Table:
-    """A row for a network's configuration, a column for a fold, and what is left."""
+    """A row for a network's configuration and one for its test set, a column for a fold, and what is left."""
     states = {job: job.state() for job in jobs}
     done = sum(state == "finished" for state in states.values())
     table = Table(caption=f"{done} of {len(jobs)} finished{estimate(jobs, at_once, states)}")
-    several = len(study.datasets) > 1
-    for title in (*(["dataset"] if several else []), "configuration", "network", *map(str, study.folds)):
+    several, ensemble = len(study.datasets) > 1, any(job.by == ENSEMBLE for job in jobs)
+    titles = [*(["dataset"] if several else []), "configuration", "network", *map(str, study.folds)]
+    for title in [*titles, *([ENSEMBLE] if ensemble else [])]:
         table.add_column(title, overflow="fold")  # a name that is cut is no name
     rows: dict[object, list[Job]] = {}
     for job in jobs:
-        rows.setdefault(kind_of(job), []).append(job)
+        rows.setdefault((job.dataset, job.configuration, job.network, job.part), []).append(job)
     for row in rows.values():
         first = row[0]
-        names = [*([first.dataset] if several else []), first.configuration, escape(first.network.name)]
+        name = f"{first.network.name}, test set" if first.part == "test" else first.network.name
+        names = [*([first.dataset] if several else []), first.configuration, escape(name)]
         table.add_row(*names, *(cell(job, states[job]) for job in row))
     return table
 
 
+def told(jobs: Sequence[Job]) -> str:
+    """How many trainings and predictions there are."""
+    n_trainings = sum(job.part == "validation" for job in jobs)
+    n_predictions = len(jobs) - n_trainings
+    return f"{n_trainings} trainings" + (f", {n_predictions} predictions of test sets" if n_predictions else "")
+
+
 def cell(job: Job, state: State) -> str:
-    """A training's state, with the epoch where it is under way."""
-    epoch = job.epoch() if state in ("running", "cut off") else None
-    return MARKS[state] if epoch is None else f"{MARKS[state]}, epoch {epoch}"
+    """A job's state, with the epoch of a training that is under way."""
+    progress = job.progress() if state in ("running", "cut off") else ""
+    return ", ".join(filter(None, [MARKS[state], progress]))
 
 
 def estimate(jobs: Sequence[Job], at_once: int, states: Mapping[Job, State] | None = None) -> str:

@@ -6,7 +6,7 @@ import argparse
 
 from rich.console import Console
 
-from nnunet_archs.nnunet.commands import is_trained, last_line, unwound_by_sigterm
+from nnunet_archs.nnunet.commands import last_line, unwound_by_sigterm
 
 from .definition import Study
 from .executors import make_executor
@@ -18,14 +18,14 @@ PIPED_WIDTH = 1000
 
 
 def run_study(args: argparse.Namespace, study: Study) -> int:
-    """Train all; return 1 where something is not finished."""
+    """Train and predict all; return 1 where something is not finished."""
     executor = make_executor(study)
     check(study, replan=args.replan)
     if args.dry_run:
         for dataset in study.datasets:
             for _, command in plan_commands(study, dataset, replan=args.replan):
                 print(*shown(command))
-        print(*(executor.describe(job) for job in jobs_of(study) if not is_trained(job.folder)), sep="\n")
+        print(*(executor.describe(job) for job in jobs_of(study) if not job.is_finished()), sep="\n")
         return 0
     with unwound_by_sigterm():
         prepare(study, replan=args.replan)
@@ -39,7 +39,7 @@ def run_study(args: argparse.Namespace, study: Study) -> int:
 
 
 def show_status(args: argparse.Namespace, study: Study) -> int:
-    """Print the table of all trainings."""
+    """Print the table of all jobs."""
     jobs = jobs_of(study)
     at_once = sum(job.state() == "running" for job in jobs)
     terminal = Console()
@@ -58,8 +58,8 @@ def make_report(args: argparse.Namespace, study: Study) -> int:
     from .examples import draw_examples
     from .report import write_report
 
-    trained = collect(study, args.argv)
-    print(write_report(study.folder, draw_examples(study, trained)))
+    measured = collect(study, args.argv)
+    print(write_report(study.folder, draw_examples(study, measured)))
     return 0
 
 

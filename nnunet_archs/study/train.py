@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from nnunet_archs.nnunet.commands import going_on
 
@@ -18,23 +20,31 @@ from .locks import acquire, describe
 BUSY = 75  # exit code: another process has a lock
 
 
-def main() -> int:
-    """Train under the locks, in this process, from the newest checkpoint that is whole."""
+def run_alone(run: Callable[[Path, list[str]], None]) -> NoReturn:
+    """Run what fills a folder, by the folder and the arguments after the locks, while this process holds these."""
     divider = sys.argv.index("--")
     folder, *locks = map(Path, sys.argv[1:divider])
     held = []
-    for lock in locks:
-        held.append(acquire(lock))
-        if held[-1] is None:
-            print(f"waits for {describe(lock)}", file=sys.stderr)
-            return BUSY
+    try:
+        for lock in locks:
+            held.append(acquire(lock))
+            if held[-1] is None:
+                print(f"waits for {describe(lock)}", file=sys.stderr)
+                sys.exit(BUSY)
+        run(folder, sys.argv[divider + 1 :])
+    except ValueError as error:
+        sys.exit(str(error))
+    sys.exit()
+
+
+def train(folder: Path, arguments: list[str]) -> None:
+    """Train in this process, from the newest checkpoint that is whole."""
     set_aside_broken(folder)
     from nnunetv2.run.run_training import run_training_entry
 
-    sys.argv = ["nnUNetv2_train", *sys.argv[divider + 1 :], *going_on(folder)]
+    sys.argv = ["nnUNetv2_train", *arguments, *going_on(folder)]
     print(*sys.argv, flush=True)
     run_training_entry()
-    return 0
 
 
 def set_aside_broken(folder: Path) -> None:
@@ -46,7 +56,4 @@ def set_aside_broken(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ValueError as error:
-        sys.exit(str(error))
+    run_alone(train)

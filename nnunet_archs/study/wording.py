@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from .findings import MAIN, Findings
+from .job import ENSEMBLE
 from .metrics import METRICS
 from .statistics import LEVEL, Comparison, Interval, Spread
 
@@ -90,7 +91,8 @@ def verdict(findings: Findings, *, guarded: bool) -> str:
     if others:
         found.append(no_difference(others, baseline))
     none = "No verdict, for the reasons above; as they stand, " if guarded else ""
-    by = f"{'by' if guarded else 'By'} {METRICS[MAIN].title} in {count(compared[0].n, 'paired case')}"
+    cases = count(compared[0].n, "paired test case" if findings.part == "test" else "paired case")
+    by = f"{'by' if guarded else 'By'} {METRICS[MAIN].title} in {cases}"
     return f"{none}{by}{against}, {'; '.join(found)}."
 
 
@@ -147,8 +149,8 @@ def notes(findings: Findings, baseline: str | None) -> Iterator[str]:
     if baseline not in (None, findings.baseline):
         yield f"The baseline {baseline} has no results here, so that all pairs are compared."
     if findings.missing:
-        runs = [f"{run['network']} fold {run['fold']}" for run in findings.missing]
-        yield f"Runs are missing: {listed(runs)}. What follows is of the others alone."
+        missing = [f"{one['network']} {run(one['fold'])}" for one in findings.missing]
+        yield f"Runs are missing: {listed(missing)}. What follows is of the others alone."
     if findings.left_out:
         by_networks: dict[str, list[str]] = {}
         for case, lacking in findings.left_out.items():
@@ -163,6 +165,28 @@ def notes(findings: Findings, baseline: str | None) -> Iterator[str]:
             f"Left out, for {METRICS[MAIN].title} is not defined for every network (no label in reference and "
             f"prediction): {count(len(findings.undefined), 'case')}, {listed(findings.undefined)}."
         )
+
+
+def run(fold: object) -> str:
+    """What was trained or predicts: a fold, by its number, or the ensemble."""
+    return ENSEMBLE if fold == ENSEMBLE else f"fold {fold}"
+
+
+def compared_how(findings: Findings) -> str:
+    """Whose predictions of which cases are measured and compared."""
+    if findings.part == "validation":
+        return (
+            "Validation cases: each was predicted by the network of the fold that had left it out; the cases of all "
+            "folds are pooled."
+        )
+    if len(findings.folds) == 1:
+        who, by = f"the network of {run(findings.folds[0])}", "these predictions"
+    else:
+        who, by = f"the networks of {len(findings.folds)} folds together, as nnU-Net’s ensemble", "their ensembles"
+    return (
+        f"Held-out test cases, which no fold was trained or validated on: each was predicted by {who}. Networks are "
+        f"compared by {by}, paired by test case."
+    )
 
 
 def separation(spread: Spread, *, guarded: bool) -> str:

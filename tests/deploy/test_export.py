@@ -78,7 +78,7 @@ def assert_onnx_is_the_network(name: str, n_axes: int) -> None:
         expected = trained(folder, name, n_axes)(x).numpy()
     logits = run_onnx(Path("out_onnx"), model, x)
     assert logits.shape == tuple(model["network"]["output"]["shape"]) == (1, 3, *PATCH[n_axes])
-    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * max(1, np.abs(expected).max()), rtol=0)
 
 
 @pytest.mark.parametrize(("name", "n_axes"), by_turns([*ADAPTING, *FLAT]))
@@ -88,8 +88,9 @@ def test_every_network_to_safetensors(name: str, n_axes: int) -> None:
 
 def assert_equal_to_the_checkpoint(folder: Path, to: str) -> dict[str, Any]:
     model = export(folder, to)
-    assert model["weights"]["folds"]["0"]["largest_difference"] < 1e-4
-    assert model["weights"]["folds"]["0"]["largest_logit"] > 0.01
+    written = model["weights"]["folds"]["0"]
+    assert written["largest_difference"] < 1e-4 * max(1, written["largest_logit"])
+    assert written["largest_logit"] > 0.01
     return model
 
 

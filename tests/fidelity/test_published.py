@@ -86,6 +86,7 @@ BUILT = {
     ("UNet#", "UNet2+ (ResNet101)"): 70_814_529,
     ("UNet#", "UNet3+ (ResNet101)"): 77_961_153,
     ("UNet#", "UNet# (ResNet101)"): 83_827_521,
+    ("Crosslink-Net", "Inf-Net"): 31_072_721,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

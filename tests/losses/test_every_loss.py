@@ -10,7 +10,7 @@ from examples import IGNORE, example, ignored, ignoring, kinds, value_and_gradie
 from torch import Tensor
 
 from nnunet_archs import losses
-from nnunet_archs.losses import SegmentationLoss
+from nnunet_archs.losses import BoundaryWeightedLoss, SegmentationLoss
 
 LOSSES = [
     loss
@@ -74,6 +74,8 @@ def test_ignored_voxels_have_no_influence(
 
 @kinds
 def test_ignoring_voxels_equals_removing_them(loss_class: type[SegmentationLoss], channels: int, regions: bool) -> None:
+    if loss_class is BoundaryWeightedLoss:
+        pytest.skip("it depends on what is beside a voxel")
     logits, target = example(channels, (5, 6), regions=regions, ignore=True, batch=1)
     keep = ~ignored(target, regions=regions)[0, 0]
     kept_target = target[:, :channels] if regions else target

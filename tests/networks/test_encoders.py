@@ -88,7 +88,7 @@ def test_the_decoder_keeps_the_plans_widths() -> None:
 def test_checkpoint_is_the_same_function_and_keeps_less_of_a_residual_encoder() -> None:
     results, kept = [], []
     for checkpoint in (False, True):
-        options: dict[str, Any] = {"encoder": "resenc", "checkpoint": checkpoint}
+        options: dict[str, Any] = {"encoder": "resenc", "supervision": "none", "checkpoint": checkpoint}
         net, x = build(UNet, **options)
         y = net(x)
         y.square().mean().backward()
@@ -111,6 +111,25 @@ def test_checkpoint_leaves_a_models_statistics_alone() -> None:
     assert any(key.endswith("running_mean") for key in states[0])
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key]), key
+
+
+@pytest.mark.parametrize("encoder", ["resenc", "test_resnet"])
+def test_a_level_can_be_cut_out_of_the_whole(encoder: str) -> None:
+    whole, x = build(UNetSharp, "2d", encoder=encoder, supervision="paper", deep_supervision=True)
+    level, _ = build(UNetSharp, "2d", encoder=encoder, supervision="none", level=2)
+    state = whole.state_dict()
+    level.load_state_dict({key: state[key] for key in level.state_dict()})
+    with torch.no_grad():
+        outputs = dict(zip(whole.supervised, whole.eval()(x), strict=True))
+        assert torch.equal(level.eval()(x), outputs[0, 2])
+
+
+def test_what_a_level_leaves_unused_of_a_model_is_frozen() -> None:
+    net, x = build(UNetPlusPlus, "2d", encoder="test_efficientnet", level=2, supervision="none")
+    net(x).mean().backward()
+    found = [(key, parameter.grad is not None) for key, parameter in net.named_parameters() if parameter.requires_grad]
+    assert all(has_gradient for _, has_gradient in found)
+    assert 0 < len(list(net.parameters())) - len(found) < len(found)
 
 
 @pytest.mark.parametrize(

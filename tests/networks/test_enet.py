@@ -44,6 +44,8 @@ def test_activations_are_learned_in_the_encoder_alone():
         assert {type(m) for m in module.modules() if isinstance(m, nn.PReLU | nn.ReLU | nn.LeakyReLU)} == {kind}
 
 
-def test_an_image_of_more_channels_than_features_is_refused():
-    with pytest.raises(ValueError, match=r"^features_per_stage\[1\]=4: .* 4 channels leave of them; give at least 5$"):
-        shape_case("2d").build(ENet, input_channels=4)
+@pytest.mark.parametrize(("input_channels", "made"), [(1, 3), (3, 1), (6, 1)])
+def test_the_first_convolution_makes_what_the_image_leaves(input_channels, made):
+    network = shape_case("2d").build(ENet, input_channels=input_channels)
+    assert network.initial.conv.out_channels == made
+    assert network(torch.randn(2, input_channels, 16, 24)).shape == (2, 3, 16, 24)

@@ -27,7 +27,7 @@ def test_stages_are_weighed_by_what_the_first_unet_decodes() -> None:
     stage, y = net.encoder.stages[0], net.encoder.stem(x)
     first, second = stage.excite
     expected = stage.down(second(first(stage.block(y)) * seen[0].sigmoid()))
-    torch.testing.assert_close(stage(y, seen[0]), expected)
+    torch.testing.assert_close(stage(y, seen[:1]), expected)
     assert [len(stage.excite) for stage in net.encoder.stages] == [2, 2, 1]
 
 

@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 import SimpleITK
-from tiny_dataset import DATASET, LIMIT, PLANS, Home, load_json
+from tiny_dataset import DATASET, LIMIT, PLANS, Home, load_json, read_label_maps
 
 from nnunet_archs.scripts.main import main
 from nnunet_archs.study.definition import read_study
 from nnunet_archs.study.executors import ClusterExecutor, ClusterRun
-from nnunet_archs.study.jobs import Job, jobs_of
+from nnunet_archs.study.job import Job
+from nnunet_archs.study.jobs import jobs_of, predictions_of
 
 STUDY = f"""\
 datasets: {DATASET}
@@ -135,6 +137,44 @@ def test_report_has_nnunets_own_dice(home: Home, capsys: pytest.CaptureFixture[s
     (plain, _) = load_json(home.root / "tiny" / "networks.json")
     assert plain["network"] == "plain"
     assert [len(fold["train_loss"]) for fold in plain["folds"].values()] == [1]
+
+
+def test_a_test_set_from_raw_images_to_the_report(home: Home) -> None:
+    """Predicted by two folds and by their ensemble, which had been cut off; the report's numbers by numpy alone."""
+    finished_study(home)  # for its fold 0
+    file = home.root / "tested.yaml"
+    only = '  - {trainer: UNetSharpTrainer, name: "UNet#"}\n'
+    file.write_text(STUDY.replace(only, "").replace("folds: 0", "folds: [0, 1]\ntest: imagesTs"))
+    predictions = predictions_of(read_study(file))
+    assert [job.folder.name for job in predictions] == ["imagesTs_folds_0", "imagesTs_folds_1", "imagesTs_folds_0_1"]
+    spoilt = predictions[-1].folder / "e10.nii.gz"
+    spoilt.parent.mkdir()
+    spoilt.write_bytes((home.raw / "labelsTs" / spoilt.name).read_bytes()[:100])
+    assert main(["study", "run", str(file)]) == 0
+    made = [times(job) for job in predictions]
+    assert main(["study", "run", str(file)]) == 0
+    assert [times(job) for job in predictions] == made
+    assert main(["study", "report", str(file)]) == 0
+    cases = pandas.read_csv(file.with_suffix("") / "cases.csv")
+    assert {*cases.groupby(["part", "fold"]).groups} == {
+        *(("validation", fold) for fold in "01"),
+        *(("test", by) for by in ("0", "1", "ensemble")),
+    }
+    validation, test = load_json(file.with_suffix("") / "report.json")["sections"]
+    assert (validation["part"], test["part"], test["paired_cases"]) == ("validation", "test", ["e10", "e11"])
+    references = read_label_maps(home.raw / "labelsTs")
+    ensemble = home.predict("PlainConvUNetTrainer_1epochs_2iterations", "2d", [0, 1], home.root / "again")
+    dice, f1 = [], []
+    for label in (1, 2):
+        masks = [(references[name] == label, ensemble[name] == label) for name in references]
+        true = np.array([np.sum(one & other) for one, other in masks])
+        both = np.array([np.sum(one) + np.sum(other) for one, other in masks])
+        dice.append(np.mean(2 * true / both))
+        f1.append(2 * true.sum() / both.sum())
+    (summary,) = test["summary"]
+    assert summary["dice"] == pytest.approx(np.mean(dice), abs=1e-9)
+    assert summary["pooled_f1"] == pytest.approx(np.mean(f1), abs=1e-9)
+    assert [(row["fold"], row["cases"]) for row in test["alone"]] == [("0", 2), ("1", 2)]
 
 
 @pytest.mark.parametrize("what", ["missing", "extra", "cut off", "another"])

@@ -168,15 +168,14 @@ def load_json(path: Path) -> Any:
 def write_raw_dataset(folder: Path) -> None:
     """Organs, ellipsoids with a brighter lesion, in noise."""
     rng = np.random.default_rng(0)
-    for name in ("imagesTr", "labelsTr", "imagesTs"):
+    for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
         (folder / name).mkdir(parents=True)
     for case in range(N_TRAINING + N_TEST):
         labels = make_label_map(rng)
         image = 100 * labels + rng.normal(0, 30, SHAPE)
-        is_test = case >= N_TRAINING
-        write_image(image.astype(np.float32), folder / f"images{'Ts' if is_test else 'Tr'}" / f"e{case:02}_0000.nii.gz")
-        if not is_test:
-            write_image(labels, folder / "labelsTr" / f"e{case:02}.nii.gz")
+        part = "Ts" if case >= N_TRAINING else "Tr"
+        write_image(image.astype(np.float32), folder / f"images{part}" / f"e{case:02}_0000.nii.gz")
+        write_image(labels, folder / f"labels{part}" / f"e{case:02}.nii.gz")
     dataset = {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, "organ": 1, "lesion": 2},

@@ -63,8 +63,8 @@ def make_study(
                 if i % FOLDS in folds:
                     scores = 0.86 + better + difficulty[i] + rng.normal(0, 0.01, len(LABELS))
                     rows += [
-                        {"dataset": DATASET, "configuration": configuration, "network": name, "fold": i % FOLDS}
-                        | {"case": case, "label": label}
+                        {"dataset": DATASET, "configuration": configuration, "network": name}
+                        | {"part": "validation", "fold": i % FOLDS, "case": case, "label": label}
                         | metrics(min(score, 0.99), i, label, first=name == first)
                         for label, score in zip(LABELS, scores, strict=True)
                     ]
@@ -78,6 +78,7 @@ def make_study(
         "datasets": [DATASET],
         "configurations": [*configurations],
         "folds": [*range(FOLDS)],
+        "test": None,
         "tolerance_mm": 1.0,
         "file": STUDY_FILE,
         "command": "nnunet-archs study report hippocampus.yaml",
@@ -96,10 +97,34 @@ def make_study(
     return folder
 
 
+def add_test_set(folder: Path, *, n_cases: int = 20, without_ensemble: str | None = None) -> Path:
+    """Test cases of the first configuration, by every fold and by the ensemble, which is a little better."""
+    rng = np.random.default_rng(1)
+    difficulty = rng.normal(0, 0.03, (n_cases, len(LABELS)))
+    cases, study = pd.read_csv(folder / "cases.csv"), json.loads((folder / "study.json").read_text())
+    place = {"dataset": DATASET, "configuration": study["configurations"][0]}
+    rows = []
+    for name in cases["network"].unique():
+        for by in (*map(str, range(FOLDS)), "ensemble"):
+            if (name, by) == (without_ensemble, "ensemble"):
+                study["missing"].append({**run(place["configuration"], name, 0), "part": "test", "fold": by})
+                continue
+            scores = 0.8 + NETWORKS[name] + difficulty + rng.normal(0.02 * (by == "ensemble"), 0.01, difficulty.shape)
+            rows += [
+                {**place, "network": name, "part": "test", "fold": by, "case": f"unseen_{i:03d}", "label": label}
+                | metrics(score, i + 10, label, first=False)
+                for i, of_case in enumerate(scores)
+                for label, score in zip(LABELS, of_case, strict=True)
+            ]
+    pd.concat([cases, pd.DataFrame(rows)]).to_csv(folder / "cases.csv", index=False)
+    (folder / "study.json").write_text(json.dumps({**study, "test": "imagesTs"}))
+    return folder
+
+
 def metrics(dice: float, i: int, label: str, *, first: bool) -> dict[str, float]:
     """A label's metrics; case 4 has no posterior at all, and case 7 none in the first network's prediction."""
     if label == LABELS[1] and i == 4:
-        return {**dict.fromkeys(COLUMNS, np.nan), "specificity": 1.0, "reference_voxels": 0, "prediction_voxels": 0}
+        return {**dict.fromkeys(COLUMNS, np.nan), "specificity": 1.0, **counts(0, 0, 0)}
     if label == LABELS[1] and i == 7 and first:
         return {
             **dict.fromkeys(COLUMNS, 0.0),
@@ -108,8 +133,7 @@ def metrics(dice: float, i: int, label: str, *, first: bool) -> dict[str, float]
             "under_segmentation": 1.0,
             "hausdorff": np.inf,
             "hausdorff95": np.inf,
-            "reference_voxels": 1000,
-            "prediction_voxels": 0,
+            **counts(1000, 0, 0),
         }
     iou = dice / (2 - dice)
     return {
@@ -123,8 +147,20 @@ def metrics(dice: float, i: int, label: str, *, first: bool) -> dict[str, float]
         "hausdorff": 25 * (1 - dice),
         "hausdorff95": 12 * (1 - dice),
         "surface_dice": 1 - 0.6 * (1 - dice),
-        "reference_voxels": 1000 + i,
-        "prediction_voxels": 990 + i,
+        **counts(1000 + i, 990 + i, round(dice * (995 + i))),
+    }
+
+
+def counts(reference: int, prediction: int, true: int) -> dict[str, float]:
+    """Voxels of a label, and of the image around it."""
+    return {
+        "reference_voxels": reference,
+        "prediction_voxels": prediction,
+        "true_positives": true,
+        "false_positives": prediction - true,
+        "false_negatives": reference - true,
+        "image_voxels": 64000,
+        "background_iou": 0.99,
     }
 
 
@@ -167,6 +203,7 @@ def run(configuration: str, name: str, fold: int) -> dict[str, Any]:
         "dataset": DATASET,
         "configuration": configuration,
         "network": name,
+        "part": "validation",
         "fold": fold,
         "why": "CUDA out of memory in epoch 3",
     }

@@ -8,7 +8,8 @@ from pathlib import Path
 from planning import HIPPOCAMPUS, write_dataset
 
 from nnunet_archs.study.definition import Study, read_study
-from nnunet_archs.study.jobs import Job
+from nnunet_archs.study.job import Job
+from nnunet_archs.study.jobs import Training
 
 STUDY = """\
 datasets: 801
@@ -52,7 +53,18 @@ def make_cascade(root: Path) -> Study:
     return study
 
 
+def write_test_set(root: Path, *cases: str) -> None:
+    """imagesTs and labelsTs, of empty files."""
+    make_dataset(root)
+    for case in cases:
+        for file in (f"imagesTs/{case}_0000.nii.gz", f"labelsTs/{case}.nii.gz"):
+            path = root / "nnUNet_raw" / HIPPOCAMPUS / file
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+
+
 def finish(job: Job) -> None:
-    (job.folder / "validation").mkdir(parents=True)
-    (job.folder / "checkpoint_final.pth").touch()
-    (job.folder / "validation" / "summary.json").write_text("{}")
+    job.predicted.mkdir(parents=True)
+    if isinstance(job, Training):
+        job.checkpoints[0].touch()
+    (job.predicted / "summary.json").write_text("{}")

@@ -48,6 +48,7 @@ def test_defaults(tmp_path: Path) -> None:
     )
     assert (study.baseline, study.folds, study.tolerance) == (None, (0, 1, 2, 3, 4), 1.0)
     assert (study.planning, study.executor) == (Planning(), Executor())
+    assert study.test is None  # whoever does not ask sees no test case
     assert study.folder == tmp_path / "mine"
 
 
@@ -56,6 +57,7 @@ def test_all_that_can_be_said(tmp_path: Path) -> None:
 plans: OtherPlans
 baseline: PlainConvUNet
 folds: [3, 0]
+test: imagesTs
 epochs: 7
 iterations: 20
 planning: {gpu_memory: 24, base_width: 16}
@@ -68,6 +70,7 @@ executor: {kind: submitit, cluster: local, jobs: 3, parameters: {timeout_min: 5}
     assert study.networks[0] == Network("PlainConvUNet", "PlainConvUNetTrainer_7epochs_20iterations", "OtherPlans")
     assert study.networks[1].trainer == "UNetSharpTrainer_DiceCE_7epochs_20iterations"
     assert (study.baseline, study.folds, study.tolerance, study.device) == ("PlainConvUNet", (0, 3), 2.0, "cpu")
+    assert study.test == "imagesTs"
     assert study.planning == Planning(gpu_memory=24, base_width=16)
     assert study.executor == Executor("submitit", cluster="local", jobs=3, parameters={"timeout_min": 5})
 
@@ -104,6 +107,8 @@ BAD = {
     "a fold that is none": ("folds: [0, -1]", 6, "fold -1 is not a fold"),
     "a fold that is there twice": ("folds: [0, 0]", 6, "folds has 0 twice"),
     "no folds": ("folds: []", 6, "folds is empty"),
+    "a test set of elsewhere": ("test: labelsTs", 6, "test labelsTs is unknown; there are imagesTs (with labelsTs)"),
+    "a test set of nowhere": ("test: true", 6, "test must be a word, and is True"),
     "no epochs": ("epochs: 0", 6, "epochs must be above 0, and is 0"),
     "epochs that are no number": ("epochs: many", 6, "epochs must be a whole number, and is 'many'"),
     "a baseline that is none": (

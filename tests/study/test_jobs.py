@@ -21,7 +21,8 @@ from planning import HIPPOCAMPUS, set_folders
 from studies import finish, make_cascade, make_study
 
 from nnunet_archs.study import locks
-from nnunet_archs.study.jobs import Job, begun, jobs_of, seconds_left
+from nnunet_archs.study.job import Job
+from nnunet_archs.study.jobs import begun, jobs_of, seconds_left
 from nnunet_archs.study.locks import acquire, holding, is_held
 from nnunet_archs.study.train import BUSY, set_aside_broken
 

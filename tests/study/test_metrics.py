@@ -20,7 +20,7 @@ from monai.metrics.utils import get_edge_surface_distance
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from nnunet_archs.study.metrics import METRICS, case_metrics
+from nnunet_archs.study.metrics import COUNTS, METRICS, background_iou, case_metrics
 
 pytestmark = [
     # surface-distance calls scipy by names that it is to lose, MONAI itself
@@ -62,7 +62,7 @@ def square(shape: tuple[int, ...], *corner: int, side: int = 4) -> Mask:
 def test_square_moved_along_an_axis() -> None:
     reference, prediction = square((10, 12), 2, 2), square((10, 12), 2, 4)
     metrics = case_metrics(reference, prediction, (3, 0.5), tolerance=1)
-    assert list(metrics) == [*METRICS, "reference_voxels", "prediction_voxels"]
+    assert list(metrics) == [*METRICS, *COUNTS]
     assert metrics == pytest.approx(
         {
             "dice": 0.5,
@@ -77,6 +77,10 @@ def test_square_moved_along_an_axis() -> None:
             "surface_dice": 1,
             "reference_voxels": 16,
             "prediction_voxels": 16,
+            "true_positives": 8,
+            "false_positives": 8,
+            "false_negatives": 8,
+            "image_voxels": 120,
         }
     )
     assert 0 < case_metrics(reference, prediction, (3, 0.5), tolerance=0.9)["surface_dice"] < 1
@@ -102,8 +106,9 @@ def test_empty_masks(
     quarter = np.zeros(shape, bool)
     quarter.flat[:8] = True
     metrics = case_metrics(quarter & in_reference, quarter & in_prediction, (1.0,) * len(shape), tolerance=1)
-    voxels = {"reference_voxels": 8 * in_reference, "prediction_voxels": 8 * in_prediction}
-    assert metrics == pytest.approx(expected | voxels, nan_ok=True)
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+    voxels = [8 * in_reference, 8 * in_prediction]
+    assert [metrics[name] for name in COUNTS] == [*voxels, 0, *reversed(voxels), 32]
 
 
 def test_a_reference_that_fills_the_image_has_no_specificity() -> None:
@@ -120,6 +125,15 @@ def test_what_is_ignored_counts_for_nothing() -> None:
     ignored[4:] = True
     expected = case_metrics(reference[:4], prediction[:4], (1, 2), tolerance=1)
     assert case_metrics(reference, prediction, (1, 2), tolerance=1, ignored=ignored) == expected
+
+
+def test_background_is_what_neither_mask_has() -> None:
+    reference, prediction = square((10, 12), 2, 2), square((10, 12), 2, 4)
+    assert background_iou(reference, prediction) == (120 - 24) / (120 - 8)
+    ignored = np.zeros((10, 12), bool)
+    ignored[:, 6:] = True
+    assert background_iou(reference, prediction, ignored) == (60 - 16) / (60 - 8)
+    assert math.isnan(background_iou(np.ones((3, 3), bool), np.ones((3, 3), bool)))
 
 
 def test_one_slice_counts_as_2d() -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import BASELINE, DATASET, LABELS, NETWORKS, make_study
+from made_up import BASELINE, DATASET, LABELS, NETWORKS, add_test_set, make_study
 from scipy.stats import bootstrap, friedmanchisquare, rankdata, wilcoxon
 
 from nnunet_archs.study.overlays import Overlay
@@ -191,6 +192,82 @@ def test_missing_runs_and_cases_are_named(study):
     assert all(f"hippocampus_{i:03d}" in notes for i in range(3, 30, 5))
     assert not sections(study)[0]["notes"]
     assert "CUDA out of memory in epoch 3" in text(study)
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory):
+    folder = add_test_set(make_study(tmp_path_factory.mktemp("tested"), configurations=("2d",), missing_fold=None))
+    write_report(folder, [replace(OVERLAYS[0], part="test", case="unseen_001")])
+    return folder
+
+
+def test_a_test_set_has_a_section_of_its_own_in_which_ensembles_are_compared(tested):
+    validation, test = sections(tested)
+    assert [one["part"] for one in (validation, test)] == ["validation", "test"]
+    assert (len(validation["paired_cases"]), len(test["paired_cases"])) == (30, 20)
+    cases = pd.read_csv(tested / "cases.csv").query("part == 'test'")
+    means = cases.groupby(["fold", "network", "case"])["dice"].mean()
+    scores = means["ensemble"].unstack("network")
+    p = {name: wilcoxon(scores[name] - scores[BASELINE]).pvalue for name in [*NETWORKS][1:]}
+    of = ("test", "dice", "against the baseline")
+    compared = [row for row in rows(tested, "comparisons.csv") if (row["part"], row["metric"], row["family"]) == of]
+    assert {row["a"]: float(row["p"]) for row in compared} == pytest.approx(p, rel=1e-9)
+    assert {row["a"]: float(row["adjusted_p"]) for row in compared} == pytest.approx(holm(p), rel=1e-9)
+    alone = {(row["network"], row["fold"]): row["value"] for row in test["alone"]}
+    assert alone == pytest.approx(
+        {(name, fold): means[fold, name].mean() for name in NETWORKS for fold in "01234"}, abs=1e-12
+    )
+    assert validation["alone"] == []
+    table = Tables(page(tested)).tables["alone"]
+    assert table[0] == ["Network", "Ensemble", *(f"Fold {fold}" for fold in range(5))]
+    assert [row[1] for row in table[1:]] == [f"{scores[name].mean():.3f}" for name in NETWORKS]
+
+
+def test_the_report_says_whose_predictions_of_which_cases_are_compared(study, tested):
+    assert "Held-out" not in text(study)
+    validation, test = (re.sub("<[^>]*>", "", part) for part in page(tested).split('<section class="setting"')[1:])
+    assert "each was predicted by the network of the fold that had left it out" in validation
+    assert "predicted by the networks of 5 folds together, as nnU-Net’s ensemble. Networks are compared by" in test
+    assert "By Dice in 20 paired test cases" in test
+    assert "best case of" not in validation.lower()
+    assert "unseen_001" in test
+    assert "What was trained" not in test
+    assert "was predicted by the ensemble of the 5 folds' networks, and by each of them alone" in text(tested)
+
+
+def test_a_network_without_an_ensemble_is_named(tmp_path):
+    make_study(tmp_path, configurations=("2d",), missing_fold=None)
+    write_report(add_test_set(tmp_path, without_ensemble="CAggNet"))
+    validation, test = sections(tmp_path)
+    assert test["networks"] == [name for name in NETWORKS if name != "CAggNet"]
+    assert not validation["notes"]
+    assert "Runs are missing: CAggNet ensemble. What follows is of the others alone." in test["notes"]
+    assert "test ensemble CUDA out of memory" in text(tmp_path)
+
+
+def test_one_fold_is_no_ensemble(tmp_path):
+    make_study(tmp_path, configurations=("2d",), missing_fold=None)
+    add_test_set(tmp_path)
+    change_cases(lambda cases: cases[cases["fold"].astype(str) == "2"])(tmp_path)
+    change(tmp_path / "study.json", lambda study: study.update(folds=[2]))
+    write_report(tmp_path)
+    assert "each was predicted by the network of fold 2. Networks are compared by these predictions" in text(tmp_path)
+    assert "ensemble" not in text(tmp_path).split("How it was made")[0]
+
+
+def test_pooled_scores_stand_beside_those_of_cases(study):
+    cases = pd.read_csv(study / "cases.csv").query("configuration == '2d'")
+    table = {row["network"]: row for row in rows(study, "summary.csv") if row["configuration"] == "2d"}
+    for name in NETWORKS:
+        of = [cases[(cases["network"] == name) & (cases["label"] == label)] for label in LABELS]
+        both = [(one["reference_voxels"] + one["prediction_voxels"]).sum() for one in of]
+        f1 = [2 * one["true_positives"].sum() / voxels for one, voxels in zip(of, both, strict=True)]
+        assert float(table[name]["pooled_f1"]) == pytest.approx(np.mean(f1), abs=1e-9)
+        assert float(table[name]["iou"]) == pytest.approx(paired(study, "2d", "iou")[name].mean(), abs=1e-9)
+    shown = Tables(page(study)).tables["pooled"]
+    assert shown[2][:3] == [BASELINE, *(f"{float(table[BASELINE][key]):.3f}" for key in ("pooled_iou", "pooled_f1"))]
+    sizes = Tables(page(study)).tables["strata"]
+    assert [row[0] for row in sizes[1:5]] == ["anterior", "1.4 to 1.6 %", "1.6 to 1.8 %", "posterior"]
 
 
 def test_the_menu_has_no_missing_runs_where_there_are_none(study, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import pytest
 import torch
 from planning import set_folders
 from rich.console import Console
-from studies import STUDY, finish, make_cascade, make_study, write_plans
+from studies import STUDY, finish, make_cascade, make_study, write_plans, write_test_set
 
 from nnunet_archs.scripts.main import main
 from nnunet_archs.study import executors, runner
 from nnunet_archs.study.definition import Study
 from nnunet_archs.study.executors import ClusterExecutor, LocalExecutor, gpu_names
-from nnunet_archs.study.jobs import Job, jobs_of
+from nnunet_archs.study.job import Job
+from nnunet_archs.study.jobs import jobs_of
 from nnunet_archs.study.train import BUSY
 
 
@@ -98,6 +100,27 @@ def test_past_a_failure_which_is_tried_again_next_time(study: Study, capsys: pyt
     again = Instant(succeed)
     assert runner.run_jobs(study, again) == []
     assert again.begun == ["2d CAggNet fold 1"]
+
+
+def test_a_test_set_is_predicted_after_what_predicts_it(study: Study, tmp_path: Path) -> None:
+    write_test_set(tmp_path, "t0")
+    tested = make_study(tmp_path, STUDY.replace("[2d, 3d_fullres]", "2d") + "test: imagesTs\n")
+
+    def fail_one(job: Job) -> int:
+        return 1 if job.title.endswith("2d CAggNet fold 1") else succeed(job)
+
+    executor = Instant(fail_one)
+    left = [job.title.split(" ", 1)[1] for job in runner.run_jobs(tested, executor)]
+    ensemble = "2d CAggNet test set ensemble"
+    assert left == ["2d CAggNet fold 1", "2d CAggNet test set fold 1", ensemble]
+    assert ensemble not in executor.begun
+    assert [title for title in executor.begun if "test set" in title] == executor.begun[4:]
+    again = Instant(succeed)
+    assert runner.run_jobs(tested, again) == []
+    assert again.begun == left
+    screen = io.StringIO()
+    Console(width=100, file=screen).print(runner.status_table(tested, jobs_of(tested), 1))
+    assert re.search(r"CAggNet, test set +│ done │ done │ done", screen.getvalue())
 
 
 def test_what_another_trains_is_waited_for(study: Study) -> None:
@@ -260,7 +283,7 @@ def test_what_is_queued_is_not_queued_again(study: Study, tmp_path: Path, monkey
     )
     submitted: list[Path] = []
 
-    def submit(training: executors.Training) -> Queued:
+    def submit(training: executors.OnCluster) -> Queued:
         submitted.append(tmp_path / f"{len(submitted)}.job")
         return Queued(submitted[-1])
 

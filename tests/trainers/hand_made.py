@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_archs.networks.dense_unet import DenseUNet
 from nnunet_archs.trainers.foreign import ForeignTrainer
 from nnunet_archs.trainers.registry import paper_trainers, resolve_paper
 
@@ -85,6 +87,11 @@ def make_plans(n_axes: int, n_stages: int = 3) -> dict[str, Any]:
 def make_dataset_json(target: str = "labels") -> dict[str, Any]:
     names = {str(channel): f"channel{channel}" for channel in range(CHANNELS.get(target, 1))}
     return {"channel_names": names, "numTraining": 1, "file_ending": ".nii.gz", **LABELS[target]}
+
+
+def make_affordable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the network whose width no plan decides one like that of the others here."""
+    monkeypatch.setattr(DenseUNet, "width", 8)
 
 
 def make_folders(root: Path) -> dict[str, str]:

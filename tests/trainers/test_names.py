@@ -185,11 +185,12 @@ OWN = sorted({option.spelling for trainer in paper_trainers() for option in trai
 
 @pytest.mark.parametrize("spelling", OWN)
 def test_option_of_some_trainers(spelling: str) -> None:
-    word = spelling.replace("<N>", "1").replace("<P>", "30").replace("<ABC>", "235")
+    word = spelling.replace("<N>", "1").replace("<P>", "30").replace("<ABC>", "235").replace("<model>", "test-vit2")
+    needed = "_vgg16" if word == "pretrained" else ""
     for trainer in paper_trainers():
         name = trainer.__name__
         if spelling in [option.spelling for option in trainer.options]:
-            assert resolve_paper(f"{name}_{word}").__name__ == f"{name}_{word}"
+            assert resolve_paper(f"{name}_{word}{needed}").__name__ == f"{name}_{word}{needed}"
         else:
             assert f"{name} has no option _{word};" in error_of(f"{name}_{word}")
 

@@ -161,6 +161,8 @@ class TimmEncoder(Encoder):
             self.widths = (width, *widths)
             last -= 1
         self.body = timm_model(name, in_chans=input_channels, out_indices=tuple(range(last + 1)))
+        for key in unused_parameters(name, last + 1):
+            self.body.get_parameter(key).requires_grad_(False)  # DDP would wait for its gradient
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Image `(B, C, *spatial)` to one feature map a stage, highest resolution first."""
@@ -228,6 +230,15 @@ def timm_maps(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if len(maps) < 2 or [tuple(y.shape[2:]) for y in maps] != shapes or any(b % a for a, b in pairwise(steps)):
         raise ValueError(refusal)
     return tuple(y.shape[1] for y in maps), steps
+
+
+@cache
+def unused_parameters(name: str, n_maps: int) -> tuple[str, ...]:
+    """Parameters that a model keeps though none of its first `n_maps` maps depends on them: some, at lower levels."""
+    with torch.device("meta"), torch.enable_grad():
+        model = timm_model(name, out_indices=tuple(range(n_maps)))
+        torch.stack([y.sum() for y in model(torch.empty(PROBE))]).sum().backward()
+    return tuple(key for key, parameter in model.named_parameters() if parameter.grad is None)
 
 
 def timm_model(name: str, **options: Any) -> nn.Module:

@@ -42,6 +42,16 @@ def check_supervision(network: SegmentationNetwork, supervision: Supervision) ->
         )
 
 
+def supervised_stages(network: SegmentationNetwork, topology: Topology, supervision: Supervision) -> tuple[int, ...]:
+    """The stages with a head: all but the deepest with nnU-Net's supervision, else the full resolution.
+
+    Raises:
+        ValueError: as `check_supervision`.
+    """
+    check_supervision(network, supervision)
+    return tuple(range(topology.last if supervision == "nnunet" else 1))
+
+
 class SegmentationNetwork(nn.Module, ABC):
     """A network that gives logits: one tensor, or with deep supervision a list, the output of full resolution first.
 

@@ -127,7 +127,8 @@ class ForeignNetwork(SegmentationNetwork):
             )
         if self.strides is not None:
             check_strides(name, topology, self.strides)
-        check_patch(name, patch, topology.total_stride, smallest=self.smallest)
+        serving = self.serving(patch, topology.total_stride)
+        check_patch(name, patch, serving, topology.total_stride, smallest=self.smallest)
 
     def n_heads(self, topology: Topology, supervision: Supervision | None) -> int:
         """How many stages have a head.

@@ -57,13 +57,14 @@ def check_strides(name: str, topology: Topology, strides: Sequence[int]) -> None
         )
 
 
-def check_patch(name: str, patch: Sequence[int], total_stride: Sequence[int], *, smallest: int = 1) -> None:
-    """Check that a module takes a patch.
+def check_patch(
+    name: str, patch: Sequence[int], serving: Axes, total_stride: Sequence[int], *, smallest: int = 1
+) -> None:
+    """Check that a patch is the one that serves a module.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: if it is not.
     """
-    serving = next_patch(patch, total_stride, smallest=smallest)
     if tuple(patch) != serving:
         steps = " x ".join(map(str, total_stride))
         least = f", every axis at least {smallest}" if smallest > 1 else ""

@@ -150,6 +150,12 @@ class Topology:
             in_channels, out_channels, kernel, stride, padding=padding, output_padding=rest, bias=self.conv_bias
         )
 
+    def unnormalised(self) -> Topology:
+        """The same without normalisation; activations leave what they take, a convolution's result, as it is."""
+        kwargs = {**(self.nonlin_kwargs or {})}
+        kwargs |= {"inplace": False} if "inplace" in kwargs else {}
+        return replace(self, norm_op=None, norm_op_kwargs=None, nonlin_kwargs=kwargs)
+
     def stride_between(self, shallow: int, deep: int) -> Axes:
         """Voxels of stage `shallow`, per axis, to one of stage `deep`."""
         return tuple(

@@ -7,15 +7,26 @@ from typing import Any, ClassVar
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from typing_extensions import override
 
+from nnunet_archs.networks.bcdu_net import BCDUNet
+from nnunet_archs.networks.dense_unet import DenseUNet
 from nnunet_archs.networks.dla import DLA
+from nnunet_archs.networks.dunet import DUNet
 from nnunet_archs.networks.enet import FEATURES, ENet
 from nnunet_archs.networks.fcn import FCN
+from nnunet_archs.networks.focusnet_2019 import FocusNet
 from nnunet_archs.networks.parts.contract import Supervision
+from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
 from nnunet_archs.networks.r2unet import R2UNet
+from nnunet_archs.networks.ra_unet import RAUNet
+from nnunet_archs.networks.residual_unet import ResidualUNet
+from nnunet_archs.networks.spnet import Depth, SPNet
+from nnunet_archs.networks.transunet import TransUNet
 from nnunet_archs.networks.wide import WideUNet, WUNet, WVNet
 
+from .foreign import ForeignTrainer
 from .improved_skip import ArchitectureTrainer
 from .options import Option
+from .peers import HeadlessTrainer
 from .unet_sharp import HybridTrainer
 
 
@@ -90,3 +101,81 @@ class R2UNetTrainer(ArchitectureTrainer):
     """R2U-Net, supervised at X[i, L-i], i < L."""
 
     network_class = R2UNet
+
+
+class BCDUNetTrainer(ArchitectureTrainer):
+    """BCDU-Net with three dense blocks, supervised at X[i, L-i], i < L."""
+
+    network_class = BCDUNet
+    options = (
+        Option(
+            spelling="released",
+            meaning="as in the authors' code: fewer normalisations, and 2 channels before the output",
+            group="form",
+            attribute="released",
+            value=True,
+        ),
+    )
+    released: ClassVar[bool] = False  # where the name does not say so, a plan may
+
+    @classmethod
+    @override
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        return super().architecture_options(configuration) | ({"released": True} if cls.released else {})
+
+
+class FocusNetTrainer(ArchitectureTrainer):
+    """FocusNet, supervised at F and at the decoder's lower stages."""
+
+    network_class = FocusNet
+
+
+class RAUNetTrainer(ArchitectureTrainer):
+    """RA-UNet, supervised at X[i, L-i], i < L."""
+
+    network_class = RAUNet
+
+
+class DenseUNetTrainer(ArchitectureTrainer):
+    """DARTS' DenseUNet of 256 channels, supervised at X[i, L-i], i < L."""
+
+    network_class = DenseUNet
+
+
+class ResidualUNetTrainer(ArchitectureTrainer):
+    """The U-Net of residual blocks that Crosslink-Net is compared with, supervised at X[i, L-i], i < L."""
+
+    network_class = ResidualUNet
+
+
+class PreActivationUNetTrainer(ArchitectureTrainer):
+    """The pre-activation residual U-Net of Isensee and Maier-Hein, supervised at X[i, L-i], i < L."""
+
+    network_class = PreActivationUNet
+
+
+class DUNetTrainer(ArchitectureTrainer):
+    """DUNet, the U-Net with deformable convolutions, 2D, supervised at X[i, L-i], i < L."""
+
+    network_class = DUNet
+
+
+class TransUNetTrainer(ForeignTrainer):
+    """TransUNet, a U-Net on a ResNet and a transformer, 2D, supervised at every block of its decoder."""
+
+    network_class = TransUNet
+
+
+class SPNetTrainer(HeadlessTrainer):
+    """SPNet, a dilated ResNet-50 with strip pooling, 2D."""
+
+    network_class = SPNet
+    options: ClassVar[tuple[Option, ...]] = (
+        Option(spelling="resnet101", meaning="on resnet101", group="encoder", attribute="depth", value=101),
+    )
+    depth: ClassVar[Depth] = 50
+
+    @classmethod
+    @override
+    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        return {**super().architecture_options(configuration), "depth": cls.depth}

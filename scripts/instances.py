@@ -1,7 +1,7 @@
 """Make instance maps of predictions: every object gets an id of its own.
 
-Labels that are cores and borders, as `convert --instances` makes them, are told apart by their cores; of a mask with one
-label, objects that do not touch. Any trainer's predictions are taken, in 2D and 3D.
+Labels that are cores and borders, as `convert --instances` makes them, are told apart by their cores; a mask with one
+label falls into the objects that do not touch. Any trainer's predictions are taken, in 2D and 3D.
 """
 
 from __future__ import annotations

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from nnunet_archs.lengths import Length
+
 from .case_files import Box, Case
 from .cut import CANNOT_BE_CUT, read_voxels
 from .folders import inspect_folder
-from nnunet_archs.lengths import Length
 from .raw_data import Fold, RawData
 
 BOXES = "boxes.json"

@@ -15,11 +15,11 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from tqdm import tqdm
 
 from nnunet_archs.instances import described
+from nnunet_archs.lengths import Length
 from nnunet_archs.nnunet.datasets import normal_form
 from nnunet_archs.nnunet.images import read_image, reader_for
 
 from .case_files import Case, Contents, check_case
-from nnunet_archs.lengths import Length
 from .raw_data import RawData, check_labels, known_values
 
 N_FOLDS = 5  # of nnU-Net's cross-validation, which needs as many training cases

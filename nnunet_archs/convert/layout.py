@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_archs.lengths import Length
+
 from .pixels import Window
 from .raw_data import Item
 from .splits import Split

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_archs.instances import described
+from nnunet_archs.lengths import Length
 
 from .case_files import Case
 from .folders import FORMS, check_files
 from .layout import Layout, Options
-from nnunet_archs.lengths import Length
 from .nodules import LAYOUTS as NODULES
 from .pictures import LAYOUTS as PICTURES
 from .raw_data import RawData

@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 from nnunet_archs.files import atomic_folder
+from nnunet_archs.lengths import length_of
 from nnunet_archs.nnunet.datasets import FOLDERS, check_folders
 
 from .crop import inspect_crop
 from .folders import inspect_folder
 from .layout import Layout, Options
 from .layouts import inspect_layout, layout_of
-from nnunet_archs.lengths import length_of
 from .raw_data import SPLITS, RawData, write_dataset
 
 MAX_ID = 999

@@ -13,9 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from skimage.draw import polygon2mask
 
 from nnunet_archs.instances import encode
-from nnunet_archs.nnunet.whole import check_whole
-
 from nnunet_archs.lengths import Length
+from nnunet_archs.nnunet.whole import check_whole
 
 HALF = 127  # of a mask of bytes: what is above is foreground
 WHITE = 255

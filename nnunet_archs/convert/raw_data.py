@@ -17,11 +17,11 @@ from skimage.io import imread, imsave
 from tqdm import tqdm
 
 from nnunet_archs.instances import encode
+from nnunet_archs.lengths import Length
 from nnunet_archs.nnunet.images import reader_for
 
 from .case_files import Box, Case, check_case
 from .cut import cut
-from nnunet_archs.lengths import Length
 
 N_AXES_4D = 4
 SPLITS = "splits_final.json"  # nnU-Net's planners copy it from the raw data to where trainings look for it

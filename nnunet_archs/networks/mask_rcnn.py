@@ -1,7 +1,7 @@
 """Mask R-CNN (He et al. 2017, arXiv:1703.06870), and with the skip connections of UNet++, UNet 3+ and UNet#, in 2D.
 
-UNet# (arXiv:2205.11759, Table 2) replaces the feature pyramid's connections and calls the results Mask R-CNN2+, 3+ and #.
-The pyramid stands on the levels C2 to C5 of a model of timm, at strides 4 to 32. Each becomes X[i, 0], i = 0 to 3, by a
+UNet# (arXiv:2205.11759, Table 2) replaces the connections of the feature pyramid, and calls the results Mask R-CNN2+,
+3+ and #. The pyramid stands on the levels C2 to C5 of a model of timm, at strides 4 to 32. Each becomes X[i, 0], i = 0 to 3, by a
 1 x 1 convolution, the wiring makes its nodes of them, and X[i, 3-i] is P2 to P5; pooled, P5 gives P6. The heads that
 propose, classify and outline objects are torchvision's, and so are the five losses.
 
@@ -120,14 +120,17 @@ class MaskRCNN(ForeignNetwork):
         """Image `(B, C, H, W)` to logits `(B, 3, H, W)`; with targets, to the sum of the losses.
 
         Raises:
-            ValueError: on the meta device, for what is found in an image decides what is computed.
+            ValueError: in training on the meta device, for what is found in an image decides what is computed. In
+                evaluation nothing is found there.
         """
-        if x.is_meta:
+        if x.is_meta and self.training:
             raise ValueError(
                 f"{type(self).__name__} cannot be measured without images, for the objects that it finds decide what it "
-                "computes; plan with nnUNetv2_plan_experiment, and watch the first steps' memory"
+                "computes; plan with nnUNetv2_plan_experiment, and see what the first steps take"
             )
         features = self.body.backbone(x)
+        if x.is_meta:
+            return x.new_empty(len(x), len(LABELS), *x.shape[2:])
         with torch.autocast(x.device.type, enabled=False):
             features = OrderedDict((level, y.float()) for level, y in features.items())
             sizes = [(int(x.shape[2]), int(x.shape[3]))] * len(x)
@@ -172,7 +175,7 @@ class MaskRCNN(ForeignNetwork):
 
 
 def is_border(owner: Tensor, width: Sequence[float]) -> Tensor:
-    """Pixels `(H, W)` with one of another owner within the width, of each axis; beyond the edge all is as at the edge."""
+    """Pixels `(H, W)` that have one of another owner within the width of each axis; the edge goes on beyond itself."""
     rows, columns = (int(w) for w in width)
     padded = F.pad(owner[None, None].float(), (columns, columns, rows, rows), mode="replicate")[0, 0]
     height, breadth = owner.shape

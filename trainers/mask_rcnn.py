@@ -144,7 +144,7 @@ class MaskRCNNTrainer(ForeignTrainer):
 
 
 def objects_in(labels: Tensor, spacing: Sequence[float], device: torch.device) -> dict[str, Tensor]:
-    """The boxes `(N, 4)`, labels `(N)` and masks `(N, H, W)` of a patch's objects, from its cores and borders `(H, W)`."""
+    """The boxes `(N, 4)`, labels `(N)` and masks `(N, H, W)` of the objects in a patch's labels `(H, W)`."""
     found = torch.from_numpy(decode(labels.cpu().numpy(), spacing).astype("int64")).to(device)
     masks = found == torch.arange(1, int(found.max()) + 1, device=device)[:, None, None]
     boxes = masks_to_boxes(masks)

@@ -1,7 +1,7 @@
 """Mask R-CNN (He et al. 2017, arXiv:1703.06870), and with the skip connections of UNet++, UNet 3+ and UNet#, in 2D.
 
 UNet# (arXiv:2205.11759, Table 2) replaces the connections of the feature pyramid, and calls the results Mask R-CNN2+,
-3+ and #. The pyramid stands on the levels C2 to C5 of a model of timm, at strides 4 to 32. Each becomes X[i, 0], i = 0 to 3, by a
+3+ and #. The pyramid stands on the levels C2 to C5 of a model of timm, at strides 4 to 32. Each becomes X[i, 0] by a
 1 x 1 convolution, the wiring makes its nodes of them, and X[i, 3-i] is P2 to P5; pooled, P5 gives P6. The heads that
 propose, classify and outline objects are torchvision's, and so are the five losses.
 
@@ -11,7 +11,7 @@ nnU-Net's sliding window averages them as any others.
 Where this departs from the paper or settles what it leaves open:
 
 - The paper prints neither levels nor nodes: f² (its equation 1) of 256 features, the pyramid's width, brought up as
-  the pyramid does it, by nearest neighbours. X[3, 0] passes a 3 x 3 convolution, as the deepest level of a pyramid does.
+  the pyramid does it, by nearest neighbours. X[3, 0] passes a 3 x 3 convolution, as a pyramid's last level does.
 - VGG16's levels are those of timm: conv3_3, conv4_3, conv5_3 and what is pooled of it.
 - Anchors are of 8 to 128 pixels, and up to 400 objects are found in a patch, for nuclei are small and many.
 - Of a pixel in several masks, the most probable has it. Its probability is that of the label, one minus it that of
@@ -125,7 +125,7 @@ class MaskRCNN(ForeignNetwork):
         """
         if x.is_meta and self.training:
             raise ValueError(
-                f"{type(self).__name__} cannot be measured without images, for the objects that it finds decide what it "
+                f"{type(self).__name__} cannot be measured without images, for the objects found there decide what it "
                 "computes; plan with nnUNetv2_plan_experiment, and see what the first steps take"
             )
         features = self.body.backbone(x)

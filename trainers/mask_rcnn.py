@@ -92,8 +92,8 @@ class MaskRCNNTrainer(ForeignTrainer):
 
     @override
     def configure_optimizers(self) -> tuple[optim.Optimizer, PolyLRScheduler]:
-        """The paper's Adam, of a third of its rate 1e-3: the levels begin untrained, and the heads follow them."""
-        self.initial_lr = 3e-4
+        """The paper's Adam of rate 1e-3, with nnU-Net's decay."""
+        self.initial_lr = 1e-3
         optimizer = optim.Adam(self.network.parameters(), self.initial_lr)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 

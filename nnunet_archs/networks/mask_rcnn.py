@@ -109,6 +109,7 @@ class MaskRCNN(ForeignNetwork):
             mask_head=MaskRCNNHeads(self.width, (self.width,) * 4, 1),
             image_mean=[0.0] * input_channels,
             image_std=[1.0] * input_channels,
+            box_score_thresh=LIKELY,
             box_detections_per_img=MOST_OBJECTS,
             box_batch_size_per_image=self.regions,
         )
@@ -158,8 +159,7 @@ class MaskRCNN(ForeignNetwork):
 
     def paint(self, found: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor:
         """Logits `(3, *size)` of an image's objects."""
-        likely = found["scores"] >= LIKELY
-        masks = paste_masks_in_image(found["masks"][likely], found["boxes"][likely], size)[:, 0]
+        masks = paste_masks_in_image(found["masks"], found["boxes"], size)[:, 0]
         # the first is nobody's: an image without objects has it alone
         probability, owner = torch.cat([masks.new_full((1, *size), 0.0), masks]).max(dim=0)
         owner = torch.where(probability > LIKELY, owner, 0)

@@ -75,6 +75,7 @@ class MaskRCNN(ForeignNetwork):
     strides: ClassVar = (1, 2, 2, 2, 2, 2)
     smallest: ClassVar = 64
     has_width: ClassVar = False
+    is_graph: ClassVar = False
     wiring: ClassVar[Callable[[int], Wiring] | None] = None
 
     def __init__(

@@ -290,7 +290,13 @@ def count_costs(
     build = partial(
         trainer.build_network_architecture, plans, configuration, channels, heads, enable_deep_supervision=False
     )
-    counts = count(build, (1, channels, *configuration.patch_size))
+    try:
+        counts = count(build, (1, channels, *configuration.patch_size))
+    except ValueError as error:  # what it computes depends on the image
+        print(f"{job.network.name}: {error}")
+        with torch.device("meta"):
+            size = sum(parameter.numel() for parameter in build().parameters())
+        return dict(zip(COSTS, (size, None, None), strict=True))
     memory = None
     if issubclass(trainer, PaperTrainer):
         half = job.device == "cuda"

@@ -33,7 +33,8 @@ from nnunet_archs.trainers.names import plans_name
 from nnunet_archs.trainers.registry import resolve_paper
 
 from .matching import match, parameters, peak_memory, trainer_of
-from .planner import CONFIGURATIONS, Limits, planner_class
+from .planner import CONFIGURATIONS, Limits, NetworkPlanner, planner_class
+from .published import PublishedPlanner, published_rows
 
 Row: TypeAlias = tuple[str, ...]
 
@@ -94,8 +95,11 @@ def check_arguments(args: argparse.Namespace) -> None:
     Raises:
         ValueError: for such.
     """
-    if args.match and (args.gpu_memory is not None or args.base_width is not None):
+    sizes = (args.gpu_memory, args.base_width)
+    if args.match and sizes != (None, None):
         raise ValueError("--match has patch, batch and budget from its plans; leave out --gpu-memory and --base-width")
+    if args.published is not None and any(given is not None for given in (args.match, *sizes)):
+        raise ValueError("--published has all sizes from a paper; leave out --match, --gpu-memory and --base-width")
     if args.by and not args.match:
         raise ValueError("--by says what --match compares; give --match PLANS, or leave it out")
     if args.gpu_memory is not None and not 0 < args.gpu_memory < math.inf:
@@ -136,7 +140,7 @@ def find_tasks(dataset: str, args: argparse.Namespace) -> Iterator[Task]:
         trainer = resolve_paper(name)
         if getattr(trainer, "pruned_to", None) is not None:
             raise ValueError(f"-tr {name}: a pruned network is cut out of a trained one; plan for that one")
-        plans = plans_name(trainer)
+        plans = plans_name(trainer, args.published)
         if args.match:
             plans = f"{plans.removesuffix('Plans')}_{args.by or 'memory'}_of_{args.match}"
         if plans in taken:
@@ -159,15 +163,8 @@ def make(task: Task, args: argparse.Namespace) -> tuple[dict[str, Any], list[Row
         plans = match(given, task.trainer, load_dataset_json(task), args.by or "memory")
         limits: dict[str, Limits] = {}
     else:
-        gpu_memory = args.gpu_memory or DEFAULT_MEMORY
         try:
-            planner = planner_class(task.trainer, gpu_memory)(
-                task.dataset,
-                task.trainer,
-                gpu_memory=gpu_memory,
-                base_width=args.base_width,
-                configurations=args.configurations,
-            )
+            planner = planner_of(task, args)
             plans, limits = planner.plan(), planner.limits
         except (OSError, AssertionError, StopIteration) as error:
             raise ValueError(f"nnU-Net cannot read {task.dataset}'s raw data ({error!r}); put it back") from error
@@ -181,6 +178,27 @@ def make(task: Task, args: argparse.Namespace) -> tuple[dict[str, Any], list[Row
             planned.pop("next_stage", None)  # nnU-Net's validation would look for it
         task.trainer.check_plans(plans, name, load_dataset_json(task))
     return plans, list(describe(task, plans, limits, args))
+
+
+def planner_of(task: Task, args: argparse.Namespace) -> NetworkPlanner:
+    """What plans for a trainer: by the GPU's memory, or by what a paper prints.
+
+    Raises:
+        ValueError: if no paper prints it.
+    """
+    configurations = args.configurations
+    if args.published is not None:
+        rows = published_rows(task.trainer, args.published)
+        return PublishedPlanner(task.dataset, task.trainer, rows, configurations=configurations)
+    gpu_memory = args.gpu_memory or DEFAULT_MEMORY
+    planner = planner_class(task.trainer, gpu_memory)
+    return planner(
+        task.dataset,
+        task.trainer,
+        gpu_memory=gpu_memory,
+        base_width=args.base_width,
+        configurations=configurations,
+    )
 
 
 def wanted(configurations: dict[str, Any], names: Sequence[str] | None) -> dict[str, Any]:
@@ -255,7 +273,7 @@ def describe(task: Task, plans: dict[str, Any], limits: dict[str, Limits], args:
         else:
             share = peak / GIB / (args.gpu_memory or DEFAULT_MEMORY)
             limit = limits[own.get("inherits_from", name)]
-            yield (*row, f"{share:.0%}", limit.patch, limit.batch)
+            yield (*row, f"{share:.0%}" if args.published is None else "", limit.patch, limit.batch)
 
 
 def what_now(tasks: Sequence[Task], made: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -172,11 +172,18 @@ class NetworkPlanner(ExperimentPlanner):
 
     def architecture(self, planned: dict[str, Any]) -> dict[str, Any]:
         """The network for a configuration's topology, as a plan states it."""
-        stated = architecture(self.trainer, planned)
         if self.base_width is None:
-            return stated
+            return architecture(self.trainer, planned)
         check_width_is_free(self.trainer, planned)
-        return with_base_width(stated, self.base_width)
+        return self.at_width(planned, self.base_width)
+
+    def at_width(self, planned: dict[str, Any], width: int) -> dict[str, Any]:
+        """The same with `width` features at stage 0, and no limit below: nnU-Net's 320 or 512 are of its own width."""
+        topology = planned["architecture"]
+        doubled = [self.UNet_base_num_features * 2**stage for stage in range(len(topology["arch_kwargs"]["strides"]))]
+        arguments = {**topology["arch_kwargs"], "features_per_stage": doubled}
+        unlimited = {**planned, "architecture": {**topology, "arch_kwargs": arguments}}
+        return with_base_width(architecture(self.trainer, unlimited), width)
 
     def serving_patch(self, planned: dict[str, Any]) -> tuple[int, ...]:
         """The patch that the trainer's network takes in place of a configuration's."""
@@ -227,12 +234,16 @@ class NetworkPlanner(ExperimentPlanner):
                 cap = round(self._voxels[name] * self.max_dataset_covered / prod(planned["patch_size"]))
                 planned["batch_size"] = self.batch_size(planned, max(cap, MIN_BATCH_SIZE))
                 self.limits[name] = self.what_limits(name, planned, cap)
-                planned[BUDGET] = budget(self.trainer.__name__, gpu_memory=self.gpu_memory, base_width=self.base_width)
+                planned[BUDGET] = self.made_for(planned)
         for planned in plans["configurations"].values():
             if "inherits_from" in planned:  # the cascade, whose input has a channel more for every label
                 whole = {**plans["configurations"][planned["inherits_from"]], **planned}
                 batch_size = self.batch_size(whole, whole["batch_size"])
                 planned |= {"batch_size": batch_size} if batch_size < whole["batch_size"] else {}
+
+    def made_for(self, planned: dict[str, Any]) -> dict[str, Any]:
+        """For what a configuration is planned."""
+        return budget(self.trainer.__name__, gpu_memory=self.gpu_memory, base_width=self.base_width)
 
     def batch_size(self, planned: dict[str, Any], cap: int) -> int:
         """The largest batch that fits, at most `cap`; the planner took a patch of which two fit."""
@@ -279,7 +290,7 @@ class NetworkPlanner(ExperimentPlanner):
         ]
         width = planned["architecture"]["arch_kwargs"]["features_per_stage"][0] // 2
         while width >= WIDTH_STEP:
-            narrow = {**planned, "architecture": with_base_width(planned["architecture"], width)}
+            narrow = {**planned, "architecture": self.at_width(planned, width)}
             if self.memory(narrow, MIN_BATCH_SIZE).peak <= self.usable:
                 return [*found, f"--base-width {width}"]
             width //= 2

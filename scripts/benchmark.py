@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="threads on the CPU; default: torch's own choice")
     parser.add_argument("--amp", choices=["bf16", "fp16"], help="mixed precision")
     parser.add_argument("--compile", action="store_true", help="with torch.compile")
+    parser.add_argument(
+        "--graph",
+        action="store_true",
+        help="in place of training steps: time of the export to ONNX, time and memory of a patch in onnxruntime",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there; go on from what is there")
 
 

@@ -1,4 +1,4 @@
-"""List the trainers: paper, network, parameters."""
+"""List the trainers: paper, network, parameters; or the papers' own training."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand."""
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    form.add_argument("--recipes", action="store_true", help="print how the papers train, which _recipe does, instead")
     form.add_argument("--names", action="store_true", help="print the trainers' names alone, which is quick")
 
 
@@ -19,6 +20,11 @@ def run(args: argparse.Namespace) -> int:
         from nnunet_archs.trainers.registry import known
 
         print("\n".join(known()))
+        return 0
+    if args.recipes:
+        from nnunet_archs.trainers.recipes import page
+
+        print(page())
         return 0
     from nnunet_archs.trainers.listing import listing, text
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 SUBCOMMANDS = {
     "path": "Print the folder in which nnU-Net finds the trainers.",
-    "list": "List the trainers: paper, network, parameters.",
+    "list": "List the trainers: paper, network, parameters; or the papers' own training.",
     "doctor": "Check the installation, and print a fix for each problem.",
     "convert": "Convert images and labels, or a paper's data set in its official layout, to an nnU-Net raw data set.",
     "instances": "Make instance maps of predictions: every object gets an id of its own.",

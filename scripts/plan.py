@@ -20,6 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by", choices=["memory", "parameters"], help="with --match: of what as much is taken; default: memory"
     )
+    parser.add_argument(
+        "--published",
+        nargs="?",
+        const="",
+        metavar="ROW",
+        help="the paper's own topology, patch and batch; of a row of nnunet-archs list, or the first",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace plans of the same name")
 
 

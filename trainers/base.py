@@ -6,6 +6,7 @@ import os
 import pydoc
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, NoReturn
 
 import torch
@@ -13,7 +14,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch import nn
+from torch import nn, optim
 from tqdm import tqdm
 from typing_extensions import Unpack, override
 
@@ -26,22 +27,30 @@ from nnunet_archs.nnunet.datasets import check_folders
 from nnunet_archs.nnunet.plans import check_data
 
 from .memory import LossSetting, describe_memory, expected_memory, supervision_scales
+from .optimisation import ADAM, MOMENTS, NNUNET, EpochRate, Optimisation, Optimiser, Schedule
 from .options import Option
+from .recipes import Recipe
 
-Recipe = Literal["paper", "CE", "nnunet"]
+Objective = Literal["paper", "CE", "nnunet"]
 
 
 class PaperTrainer(nnUNetTrainer):
-    """A paper's network, supervision and loss in nnU-Net's training recipe.
+    """A paper's network, supervision and loss in nnU-Net's training.
 
-    The recipe "CE" has cross-entropy in place of the paper's loss, "nnunet" has nnU-Net's own loss and supervision:
-    the architecture alone. `options` are the paper's own.
+    The objective "CE" has cross-entropy in place of the paper's loss, "nnunet" has nnU-Net's own loss and supervision:
+    the architecture alone. `recipe` is the training of the paper that has the network or compares its own with it,
+    `options` are the paper's own.
     """
 
     network_class: ClassVar[type[nn.Module]]
-    paper_loss: ClassVar[type[SegmentationLoss]] = CrossEntropyLoss
-    recipe: ClassVar[Recipe] = "paper"
-    supervision: ClassVar[Supervision | None] = None  # None: that of the recipe
+    paper_loss: ClassVar[type[SegmentationLoss] | None] = None  # None: that of the recipe, or cross-entropy
+    objective: ClassVar[Objective] = "paper"
+    recipe: ClassVar[Recipe | None] = None
+    followed: ClassVar[str | None] = None  # the recipe's augmentation that is followed; None: nnU-Net's training
+    own_optimisation: ClassVar[Optimisation] = NNUNET  # unless the objective is nnU-Net's
+    optimiser: ClassVar[Optimiser | None] = None  # in place of that
+    schedule: ClassVar[Schedule | None] = None
+    supervision: ClassVar[Supervision | None] = None  # None: that of the objective
     checkpoint: ClassVar[bool] = False  # where the name does not say so, a plan may
     options: ClassVar[tuple[Option, ...]] = ()
     name_words: ClassVar[tuple[str, ...]] = ()  # the options in the trainer's name, as they are spelled there
@@ -68,13 +77,15 @@ class PaperTrainer(nnUNetTrainer):
         except ValueError as error:
             end_command(error)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = self.epochs or self.num_epochs
+        recipe = self.followed_recipe()
+        self.num_epochs = self.epochs or (recipe.epochs if recipe else self.num_epochs)
         if self.iterations is not None:
             # nnU-Net's proportion of training to validation
             self.num_val_iterations_per_epoch = max(1, self.iterations // 5)
             self.num_iterations_per_epoch = self.iterations
-        # a stopped run loses at most a twentieth of the training, or an epoch
-        self.save_every = max(1, min(self.save_every, self.num_epochs // 20))
+        # a stopped run loses at most a twentieth of the training, which patience may shorten, or an epoch
+        length = recipe.patience if recipe and recipe.patience else self.num_epochs
+        self.save_every = max(1, min(self.save_every, length // 20))
         # one output is no deep supervision, and nnU-Net's weight of it would be 0 / 0
         self.enable_deep_supervision = len(self.branch_stages) > 1
         self.progress = tqdm(disable=True)
@@ -127,8 +138,8 @@ class PaperTrainer(nnUNetTrainer):
 
     @classmethod
     def chosen_supervision(cls) -> Supervision:
-        """Which outputs the loss compares: as the name says, or as the recipe has it."""
-        return cls.supervision or ("nnunet" if cls.recipe == "nnunet" else "paper")
+        """Which outputs the loss compares: as the name says, or as the objective has it."""
+        return cls.supervision or ("nnunet" if cls.objective == "nnunet" else "paper")
 
     @classmethod
     def missing_in_plans(cls, configuration: ConfigurationManager) -> dict[str, Any]:
@@ -162,9 +173,34 @@ class PaperTrainer(nnUNetTrainer):
         return {**topology_kwargs(configuration), **own}
 
     @classmethod
+    def followed_recipe(cls) -> Recipe | None:
+        """The recipe, where the trainer's name says that it is followed."""
+        return None if cls.followed is None else cls.recipe
+
+    @classmethod
+    def optimisation(cls) -> Optimisation:
+        """The optimiser, its rate and schedule: the recipe's, or the trainer's own with what its name changes."""
+        if recipe := cls.followed_recipe():
+            return recipe.optimisation
+        own = NNUNET if cls.objective == "nnunet" else cls.own_optimisation
+        if cls.optimiser == "Adam":
+            own = replace(cls.recipe.optimisation if cls.recipe else ADAM, schedule=own.schedule)
+        return replace(own, schedule=cls.schedule or own.schedule)
+
+    @classmethod
     def moments(cls) -> int:
-        """Tensors that the optimiser keeps for every parameter: nnU-Net's SGD has the momentum."""
-        return 1
+        """Tensors that the optimiser keeps for every parameter."""
+        return MOMENTS[cls.optimisation().optimiser]
+
+    @override
+    def configure_optimizers(self) -> tuple[optim.Optimizer, Any]:
+        chosen = self.optimisation()
+        if chosen == NNUNET:
+            stock: tuple[optim.Optimizer, Any] = super().configure_optimizers()
+            return stock
+        self.initial_lr, self.weight_decay = chosen.rate, chosen.weight_decay  # nnU-Net logs them
+        optimizer = chosen.make(self.network.parameters())
+        return optimizer, EpochRate(optimizer, chosen, self.num_epochs)
 
     @classmethod
     def build_network_architecture(
@@ -219,7 +255,7 @@ class PaperTrainer(nnUNetTrainer):
     @classmethod
     def make_loss(cls, setting: LossSetting) -> nn.Module:
         """The loss of the network's outputs in a setting: that of a trainer, or of one that is only planned."""
-        if cls.recipe == "nnunet":
+        if cls.objective == "nnunet":
             loss: nn.Module = nnUNetTrainer._build_loss(setting)
             return loss
         labels: LabelKwargs = {
@@ -228,7 +264,7 @@ class PaperTrainer(nnUNetTrainer):
             "batch_dice": setting.configuration_manager.batch_dice,
             "ddp": setting.is_ddp,
         }
-        loss = CrossEntropyLoss(**labels) if cls.recipe == "CE" else cls.new_loss(**labels)
+        loss = CrossEntropyLoss(**labels) if cls.objective == "CE" else cls.new_loss(**labels)
         if not setting.enable_deep_supervision:
             return loss
         return DeepSupervisionLoss(loss, setting.branch_stages, cls.branch_weights(setting.branch_stages))
@@ -236,7 +272,8 @@ class PaperTrainer(nnUNetTrainer):
     @classmethod
     def new_loss(cls, **labels: Unpack[LabelKwargs]) -> SegmentationLoss:
         """The paper's loss for a data set's labels."""
-        return cls.paper_loss(**labels)
+        of_recipe = cls.recipe.loss if cls.recipe else CrossEntropyLoss
+        return (cls.paper_loss or of_recipe)(**labels)
 
     @classmethod
     def branch_weights(cls, stages: Sequence[int]) -> list[float]:

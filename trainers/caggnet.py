@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
-from torch import optim
 from typing_extensions import Unpack, override
 
 from nnunet_archs.losses import FocalLoss, SegmentationLoss
@@ -15,13 +13,18 @@ from nnunet_archs.networks import CAggNet
 from nnunet_archs.networks.caggnet import Aggregation
 
 from .base import PaperTrainer
+from .optimisation import ADAM
 from .options import Option
+from .recipes import CAGGNET_RECIPE
 
 
 class CAggNetTrainer(PaperTrainer):
     """CAggNet, supervised at every stage of its weighted aggregation."""
 
     network_class = CAggNet
+    recipe = CAGGNET_RECIPE
+    # the paper's optimiser, in nnU-Net's training too: this loss is small, and SGD leaves the network at the background
+    own_optimisation = ADAM
     options = (
         Option(
             spelling="alpha<P>",
@@ -58,20 +61,3 @@ class CAggNetTrainer(PaperTrainer):
     @override
     def new_loss(cls, **labels: Unpack[LabelKwargs]) -> SegmentationLoss:
         return FocalLoss(alpha=cls.alpha / 100, gamma=cls.gamma, **labels)
-
-    @classmethod
-    @override
-    def moments(cls) -> int:
-        return super().moments() if cls.recipe == "nnunet" else 2
-
-    @override
-    def configure_optimizers(self) -> tuple[optim.Optimizer, PolyLRScheduler]:
-        """The paper's Adam of rate 1e-3 (section IV), with nnU-Net's decay; `_DiceCE` keeps nnU-Net's SGD.
-
-        The focal loss is small: SGD leaves the network at the background.
-        """
-        if self.recipe == "nnunet":
-            return super().configure_optimizers()
-        self.initial_lr = 1e-3
-        optimizer = optim.Adam(self.network.parameters(), self.initial_lr)
-        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)

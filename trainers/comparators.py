@@ -27,6 +27,7 @@ from .foreign import ForeignTrainer
 from .improved_skip import ArchitectureTrainer
 from .options import Option
 from .peers import HeadlessTrainer
+from .recipes import CAGGNET_RECIPE, CROSSLINK_RECIPE, FOCUSNET_RECIPE, IMPROVED_SKIP_RECIPE, UNET_SHARP_RECIPE
 from .unet_sharp import HybridTrainer
 
 
@@ -34,6 +35,7 @@ class WideUNetTrainer(ArchitectureTrainer):
     """U-Net with transposed convolutions, of 35 / 32 of the plan's features."""
 
     network_class = WideUNet
+    recipe = FOCUSNET_RECIPE
 
 
 class WUNetTrainer(HybridTrainer):
@@ -52,6 +54,7 @@ class FCNTrainer(ArchitectureTrainer):
     """FCN-8s, supervised at the sums of three, two and one of its scores, at stages 0, 1 and 2."""
 
     network_class = FCN
+    recipe = IMPROVED_SKIP_RECIPE
     options = (
         Option(
             spelling="fc<N>",
@@ -82,12 +85,14 @@ class DLATrainer(ArchitectureTrainer):
     """Deep layer aggregation, supervised at X[i, L-i], i < L."""
 
     network_class = DLA
+    recipe = CAGGNET_RECIPE
 
 
 class ENetTrainer(ArchitectureTrainer):
     """ENet, with its own features where no plan that names it has others; the output alone is supervised."""
 
     network_class = ENet
+    recipe = UNET_SHARP_RECIPE
     supervision: ClassVar[Supervision | None] = "none"
 
     @classmethod
@@ -101,12 +106,14 @@ class R2UNetTrainer(ArchitectureTrainer):
     """R2U-Net, supervised at X[i, L-i], i < L."""
 
     network_class = R2UNet
+    recipe = FOCUSNET_RECIPE
 
 
 class BCDUNetTrainer(ArchitectureTrainer):
     """BCDU-Net with three dense blocks, supervised at X[i, L-i], i < L."""
 
     network_class = BCDUNet
+    recipe = FOCUSNET_RECIPE
     options = (
         Option(
             spelling="released",
@@ -128,48 +135,56 @@ class FocusNetTrainer(ArchitectureTrainer):
     """FocusNet, supervised at F and at the decoder's lower stages."""
 
     network_class = FocusNet
+    recipe = FOCUSNET_RECIPE
 
 
 class RAUNetTrainer(ArchitectureTrainer):
     """RA-UNet, supervised at X[i, L-i], i < L."""
 
     network_class = RAUNet
+    recipe = UNET_SHARP_RECIPE
 
 
 class DenseUNetTrainer(ArchitectureTrainer):
     """DARTS' DenseUNet of 256 channels, supervised at X[i, L-i], i < L."""
 
     network_class = DenseUNet
+    recipe = CROSSLINK_RECIPE
 
 
 class ResidualUNetTrainer(ArchitectureTrainer):
     """The U-Net of residual blocks that Crosslink-Net is compared with, supervised at X[i, L-i], i < L."""
 
     network_class = ResidualUNet
+    recipe = CROSSLINK_RECIPE
 
 
 class PreActivationUNetTrainer(ArchitectureTrainer):
     """The pre-activation residual U-Net of Isensee and Maier-Hein, supervised at X[i, L-i], i < L."""
 
     network_class = PreActivationUNet
+    recipe = CROSSLINK_RECIPE
 
 
 class DUNetTrainer(ArchitectureTrainer):
     """DUNet, the U-Net with deformable convolutions, 2D, supervised at X[i, L-i], i < L."""
 
     network_class = DUNet
+    recipe = UNET_SHARP_RECIPE
 
 
 class TransUNetTrainer(ForeignTrainer):
     """TransUNet, a U-Net on a ResNet and a transformer, 2D, supervised at every block of its decoder."""
 
     network_class = TransUNet
+    recipe = UNET_SHARP_RECIPE
 
 
 class SPNetTrainer(HeadlessTrainer):
     """SPNet, a dilated ResNet-50 with strip pooling, 2D."""
 
     network_class = SPNet
+    recipe = CROSSLINK_RECIPE
     options: ClassVar[tuple[Option, ...]] = (
         Option(spelling="resnet101", meaning="on resnet101", group="encoder", attribute="depth", value=101),
     )

@@ -8,7 +8,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 from typing_extensions import Unpack, override
 
-from nnunet_archs.losses import AttentionLoss, AuxiliaryLoss, CrosslinkLoss, SegmentationLoss
+from nnunet_archs.losses import AttentionLoss, AuxiliaryLoss, CrossEntropyLoss, CrosslinkLoss, SegmentationLoss
 from nnunet_archs.losses.attention import AttentionMode
 from nnunet_archs.losses.base import LabelKwargs
 from nnunet_archs.networks import CrosslinkNet, Double2SingleNet, HorCrosslink, SquareCrosslink, VerCrosslink
@@ -17,11 +17,14 @@ from nnunet_archs.networks.crosslink import PAPER_BLOCK, AttentionBlock
 from .base import PaperTrainer
 from .memory import LossSetting
 from .options import Option
+from .recipes import CROSSLINK_RECIPE
 
 
 class BranchedTrainer(PaperTrainer):
     """A network of one branch or more, without deep supervision."""
 
+    paper_loss: ClassVar[type[SegmentationLoss] | None] = CrossEntropyLoss  # Table III
+    recipe = CROSSLINK_RECIPE
     options: ClassVar[tuple[Option, ...]] = (
         Option(
             spelling="1x1decoder",
@@ -123,7 +126,7 @@ class CrosslinkNetTrainer(BranchedTrainer):
     @classmethod
     def attends(cls) -> bool:
         """Whether the loss has a term of attention."""
-        return cls.recipe == "paper" and cls.weights()[2] > 0
+        return cls.objective == "paper" and cls.weights()[2] > 0
 
     @classmethod
     @override

@@ -15,6 +15,7 @@ from nnunet_archs.networks.focusnet import Block
 
 from .base import PaperTrainer
 from .options import Option
+from .recipes import FOCUSNET_RECIPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class FocusNetPlusPlusTrainer(PaperTrainer):
 
     network_class = FocusNetPlusPlus
     paper_loss = AdaptiveLogHybridLoss
+    recipe = FOCUSNET_RECIPE
     options = tuple(
         Option(spelling=name, meaning=preset.meaning, group="preset", attribute="preset", value=name)
         for name, preset in PRESETS.items()

@@ -11,14 +11,14 @@ from typing_extensions import override
 
 from nnunet_archs.networks.parts.foreign import ForeignNetwork
 
-from .base import PaperTrainer, Recipe, topology_kwargs
+from .base import Objective, PaperTrainer, topology_kwargs
 
 
 class ForeignTrainer(PaperTrainer):
-    """A `ForeignNetwork` in nnU-Net's recipe; one without heads at lower stages sets `supervision = "none"`."""
+    """A `ForeignNetwork` in nnU-Net's training; one without heads at lower stages sets `supervision = "none"`."""
 
     network_class: ClassVar[type[ForeignNetwork]]
-    recipe: ClassVar[Recipe] = "nnunet"
+    objective: ClassVar[Objective] = "nnunet"
 
     @classmethod
     @override

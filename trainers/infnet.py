@@ -13,27 +13,29 @@ from nnunet_archs.losses import AuxiliaryLoss, BoundaryWeightedLoss, EdgeLoss
 from nnunet_archs.networks.infnet import InfNet
 from nnunet_archs.networks.parts.contract import Supervision
 
-from .base import Recipe
+from .base import Objective
 from .foreign import ForeignTrainer
 from .memory import LossSetting
+from .recipes import CROSSLINK_RECIPE
 
 
 class InfNetTrainer(ForeignTrainer):
     """Inf-Net, 2D; with another loss it learns no edges, and with nnU-Net's the prediction alone is supervised."""
 
     network_class = InfNet
-    recipe: ClassVar[Recipe] = "paper"
+    objective: ClassVar[Objective] = "paper"
+    recipe = CROSSLINK_RECIPE
     paper_loss = BoundaryWeightedLoss
 
     @classmethod
     @override
     def chosen_supervision(cls) -> Supervision:
-        return cls.supervision or ("none" if cls.recipe == "nnunet" else "paper")
+        return cls.supervision or ("none" if cls.objective == "nnunet" else "paper")
 
     @classmethod
     @override
     def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        return {**super().network_options(configuration), "edges": cls.recipe == "paper"}
+        return {**super().network_options(configuration), "edges": cls.objective == "paper"}
 
     @classmethod
     @override
@@ -45,7 +47,7 @@ class InfNetTrainer(ForeignTrainer):
     @override
     def make_loss(cls, setting: LossSetting) -> nn.Module:
         loss = super().make_loss(setting)
-        if cls.recipe != "paper":
+        if cls.objective != "paper":
             return loss
         labels = setting.label_manager
         edges = EdgeLoss(regions=labels.has_regions, ignore_label=labels.ignore_label)

@@ -10,7 +10,7 @@ from nnunet_archs.fidelity.systems import SYSTEMS, System
 from nnunet_archs.tables import aligned
 
 from .base import PaperTrainer
-from .names import OPTIONS
+from .names import OPTIONS, recipe_options
 from .options import Option
 from .registry import declaration, package_of, paper_trainers, resolve_paper
 
@@ -110,9 +110,9 @@ def _options() -> dict[Option, str]:
     """Every option, and the networks whose trainers know it, where not all do."""
     trainers = list(paper_trainers())
     general = {option: "all but nnU-Net's own" if option.of_own_networks else "" for option in OPTIONS}
-    own = dict.fromkeys(option for trainer in trainers for option in trainer.options)
+    own = {trainer: (*recipe_options(trainer.recipe), *trainer.options) for trainer in trainers}
     names = {
-        option: [trainer.__name__.removesuffix("Trainer") for trainer in trainers if option in trainer.options]
-        for option in own
+        option: [trainer.__name__.removesuffix("Trainer") for trainer in trainers if option in own[trainer]]
+        for option in dict.fromkeys(option for options in own.values() for option in options)
     }
     return general | {option: ", ".join(known) for option, known in names.items()}

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch import Tensor, optim
+from torch import Tensor
 from torchvision.ops import masks_to_boxes
 from typing_extensions import override
 
@@ -17,8 +16,10 @@ from nnunet_archs.lengths import length_of
 from nnunet_archs.networks.mask_rcnn import MaskRCNN, MaskRCNN3Plus, MaskRCNNPlusPlus, MaskRCNNSharp
 from nnunet_archs.networks.parts.contract import Supervision
 
+from .base import Objective
 from .encoders import on_encoder, plain
 from .foreign import ForeignTrainer
+from .optimisation import ADAM, Optimisation
 from .options import Option
 
 MODELS = ("vgg16", "resnet18", "resnet34", "resnet50")
@@ -33,6 +34,8 @@ class MaskRCNNTrainer(ForeignTrainer):
     """
 
     network_class: ClassVar[type[MaskRCNN]] = MaskRCNN
+    objective: ClassVar[Objective] = "paper"
+    own_optimisation: ClassVar[Optimisation] = ADAM
     supervision: ClassVar[Supervision | None] = "none"
     options: ClassVar[tuple[Option, ...]] = (
         *(on_encoder(model, f"on timm's {model}, 2D", model) for model in MODELS),
@@ -60,8 +63,10 @@ class MaskRCNNTrainer(ForeignTrainer):
             ValueError: for another loss or supervision than torchvision's.
         """
         super().__init_subclass__(**kwargs)
-        if cls.recipe == "CE" or cls.supervision != "none":
-            raise ValueError(f"{cls.__name__}: detection has losses of its own, and one output; leave _CE and _DS out")
+        if cls.objective != "paper" or cls.supervision != "none":
+            raise ValueError(
+                f"{cls.__name__}: detection has losses of its own, and one output; leave _CE, _DiceCE and _DS out"
+            )
 
     @classmethod
     @override
@@ -84,18 +89,6 @@ class MaskRCNNTrainer(ForeignTrainer):
                 "of instance maps with nnunet-archs convert --instances"
             )
         return super().check_plans(plans, configuration, dataset_json)
-
-    @classmethod
-    @override
-    def moments(cls) -> int:
-        return 2
-
-    @override
-    def configure_optimizers(self) -> tuple[optim.Optimizer, PolyLRScheduler]:
-        """The paper's Adam of rate 1e-3, with nnU-Net's decay."""
-        self.initial_lr = 1e-3
-        optimizer = optim.Adam(self.network.parameters(), self.initial_lr)
-        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     @override
     def initialize(self) -> None:

@@ -9,7 +9,9 @@ from typing_extensions import override
 
 from nnunet_archs.losses import ExponentialLogLoss
 
+from .base import Objective
 from .nnunet import PlainConvUNetTrainer
+from .recipes import CROSSLINK_RECIPE
 
 
 class MSSUNetTrainer(PlainConvUNetTrainer):
@@ -20,7 +22,8 @@ class MSSUNetTrainer(PlainConvUNetTrainer):
         'a multi-scale supervised U-Net", Informatics in Medicine Unlocked 19, 2020'
     )
     link: ClassVar = "https://arxiv.org/abs/2004.08108"
-    recipe = "paper"
+    objective: ClassVar[Objective] = "paper"
+    recipe = CROSSLINK_RECIPE
     paper_loss = ExponentialLogLoss
 
     @classmethod

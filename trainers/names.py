@@ -15,7 +15,10 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
 )
 
 from .base import PaperTrainer
+from .following import RecipeTraining
+from .optimisation import CONSTANT, COSINE
 from .options import Option
+from .recipes import Recipe
 
 # those that every trainer knows; a paper's own stand with its trainers
 OPTIONS = (
@@ -30,14 +33,14 @@ OPTIONS = (
         spelling="DiceCE",
         meaning="nnU-Net's loss, supervision and optimiser: the architecture alone",
         group="loss",
-        attribute="recipe",
+        attribute="objective",
         value="nnunet",
     ),
     Option(
         spelling="CE",
         meaning="cross-entropy in place of the paper's loss",
         group="loss",
-        attribute="recipe",
+        attribute="objective",
         value="CE",
     ),
     Option(
@@ -76,11 +79,28 @@ OPTIONS = (
     ),
     Option(spelling="NoDA", meaning="no data augmentation", group="augmentation", variant=nnUNetTrainerNoDA),
     Option(spelling="DA5", meaning="nnU-Net's stronger augmentation", group="augmentation", variant=nnUNetTrainerDA5),
+    Option(
+        spelling="adam",
+        meaning="Adam, with rate and weight decay of the paper's recipe, or 1e-3 and none",
+        group="optimiser",
+        attribute="optimiser",
+        value="Adam",
+    ),
+    Option(
+        spelling="cosine",
+        meaning="the rate falls to 0 along half a cosine",
+        group="schedule",
+        attribute="schedule",
+        value=COSINE,
+    ),
+    Option(spelling="constant", meaning="the rate stays", group="schedule", attribute="schedule", value=CONSTANT),
 )
 
 
-# groups of options that leave network and loss as they are
-SAME_STEP = ("epochs", "iterations", "augmentation", "pretraining")
+# groups of options that leave network, loss and optimiser as they are
+SAME_STEP = ("epochs", "iterations", "augmentation", "schedule", "pretraining")
+# groups of options that may leave a step of training as it is, in its memory
+MAYBE_SAME_STEP = ("recipe", "optimiser")
 
 
 @cache
@@ -94,6 +114,7 @@ def with_options(base: type[PaperTrainer], words: tuple[str, ...]) -> type[Paper
     attributes: dict[str, Any] = {}
     variants: list[type] = []
     settled: dict[str, str] = {}
+    found: dict[str, Option] = {}
     of_paper_loss: list[str] = []
     for word in words:
         option = find_option(word, base)
@@ -102,15 +123,22 @@ def with_options(base: type[PaperTrainer], words: tuple[str, ...]) -> type[Paper
                 f"{name}: _{settled[option.group]} and _{word} both settle the {option.group}; keep one of them"
             )
         settled[option.group] = word
+        for other, given in found.items():
+            if option.contradicts(given) or given.contradicts(option):
+                raise ValueError(f"{name}: _{other} and _{word} contradict each other; drop one of them")
+        found[word] = option
         if option.of_paper_loss:
             of_paper_loss.append(word)
         if option.variant is not None:
             variants.append(option.variant)
+        if not option.attribute:
             continue
         attributes[option.attribute] = option.value_in(word)
         if getattr(base, option.attribute) == attributes[option.attribute]:
             raise ValueError(f"{name}: {base.__name__} is that without _{word} already; leave it out")
-    if of_paper_loss and attributes.get("recipe", base.recipe) != "paper":
+    if "followed" in attributes:
+        attributes.setdefault("objective", "paper")  # whatever the bare name's is
+    if of_paper_loss and attributes.get("objective", base.objective) != "paper":
         raise ValueError(f"{name}: _{of_paper_loss[0]} is of the paper's loss, which another replaces; drop one")
     attributes["name_words"] = words
     # under the discovery module's name, which makes it again from its name, the class can be pickled
@@ -119,17 +147,65 @@ def with_options(base: type[PaperTrainer], words: tuple[str, ...]) -> type[Paper
     return type(name, (base, *variants), attributes)
 
 
-def plans_name(trainer: type[PaperTrainer]) -> str:
-    """Name of the plans made for a trainer: its network, and the options that change what a step takes."""
+def plans_name(trainer: type[PaperTrainer], published: str | None = None) -> str:
+    """Name of the plans made for a trainer: its network, and the options that change what a step takes.
+
+    Of published plans (of a row's name, or the first), the options of the network.
+    """
     base = trainer.__name__.removesuffix("_".join(["", *trainer.name_words])).removesuffix("Trainer")
-    told = [word for word in trainer.name_words if find_option(word, trainer).group not in SAME_STEP]
+    if published is None:
+        told = [word for word in trainer.name_words if changes_step(word, trainer)]
+    else:
+        own = own_words(trainer)
+        row = re.sub("[^A-Za-z0-9]", "", published)
+        told = [*(word for word in trainer.name_words if word in own), "published", *filter(None, [row])]
     return "_".join([base, *told]) + "Plans"
+
+
+def own_words(trainer: type[PaperTrainer], words: str | None = None) -> set[str]:
+    """Those words of a trainer's name, or of others that it could have, that spell options of its paper alone."""
+    found = trainer.name_words if words is None else filter(None, words.split("_"))
+    return {word for word in found if find_option(word, trainer) in trainer.options}
+
+
+def changes_step(word: str, trainer: type[PaperTrainer]) -> bool:
+    """Whether a word of a trainer's name changes what a step takes."""
+    group = find_option(word, trainer).group
+    if group not in MAYBE_SAME_STEP:
+        return group not in SAME_STEP
+    others = tuple(other for other in trainer.name_words if other != word)
+    without = with_options(trainer.__bases__[0], others)
+
+    def step(made: type[PaperTrainer]) -> tuple[object, ...]:
+        return made.moments(), made.objective, made.chosen_supervision()
+
+    return step(trainer) != step(without)
 
 
 def options_of(trainer: type[PaperTrainer]) -> list[Option]:
     """The options that a trainer's name can have."""
     recomputes = getattr(trainer.network_class, "recomputes", False)
-    return [option for option in (*OPTIONS, *trainer.options) if recomputes or not option.of_own_networks]
+    known = (*OPTIONS, *recipe_options(trainer.recipe), *trainer.options)
+    return [option for option in known if recomputes or not option.of_own_networks]
+
+
+@cache
+def recipe_options(recipe: Recipe | None) -> tuple[Option, ...]:
+    """The options that follow a recipe, one an augmentation."""
+    if recipe is None:
+        return ()
+    return tuple(
+        Option(
+            spelling=f"recipe{name}",
+            meaning=f"the training of {recipe.paper.name}'s paper; augmentation: {words}",
+            group="recipe",
+            attribute="followed",
+            value=name,
+            variant=RecipeTraining,
+            against=("iterations", "DiceCE", "DS", "augmentation", "optimiser", "schedule"),
+        )
+        for name, (words, _) in recipe.augmentations.items()
+    )
 
 
 def find_option(word: str, trainer: type[PaperTrainer]) -> Option:

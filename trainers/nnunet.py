@@ -12,13 +12,13 @@ from torch import nn
 from nnunet_archs.networks.parts.backbones import preset_blocks
 from nnunet_archs.networks.parts.contract import Supervision
 
-from .base import PaperTrainer, Recipe
+from .base import Objective, PaperTrainer
 
 
 class BaselineTrainer(PaperTrainer):
     """A network of dynamic_network_architectures, supervised at X[i, L-i] for i < L."""
 
-    recipe: ClassVar[Recipe] = "nnunet"
+    objective: ClassVar[Objective] = "nnunet"
     supervision: ClassVar[Supervision | None] = "nnunet"
 
     @classmethod

@@ -22,8 +22,9 @@ class Option:
 
     `<N>` in its spelling is a number, `<P>` one below 100, `<ABC>` three digits, `<model>` a name with `-` for `_`.
 
-    It sets an attribute of the trainer (to the number or the name, or to `value`), or adds one of nnU-Net's own
-    variants. One `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know.
+    It sets an attribute of the trainer (to the number or the name, or to `value`), adds a variant of nnU-Net's trainer,
+    or both. One `of_paper_loss` changes nothing but that, one `of_own_networks` nnU-Net's networks do not know. Options
+    that are in `against`, or whose groups are, contradict it.
     """
 
     spelling: str
@@ -34,6 +35,7 @@ class Option:
     variant: type[nnUNetTrainer] | None = None
     of_paper_loss: bool = False
     of_own_networks: bool = False
+    against: tuple[str, ...] = ()
 
     def match(self, word: str) -> re.Match[str] | None:
         """Match of this option with a word of a trainer's name, its number or model as the group; also `_1epoch`."""
@@ -42,6 +44,10 @@ class Option:
             pattern = pattern.replace(placeholder, numbers)
         plural = f"{word}s" if re.fullmatch("1[a-z]+", word) else word
         return re.fullmatch(pattern, word) or re.fullmatch(pattern, plural)
+
+    def contradicts(self, other: Option) -> bool:
+        """Whether it cannot stand beside another option."""
+        return not {other.group, other.spelling}.isdisjoint(self.against)
 
     def value_in(self, word: str) -> Any:
         """What the attribute is set to: the number or the name in the word, or `value`."""

@@ -1,4 +1,4 @@
-"""Networks of MONAI and segmentation_models_pytorch, with nnU-Net's loss and recipe: what others would pick."""
+"""Networks of MONAI and segmentation_models_pytorch, with nnU-Net's loss and training: what others would pick."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from nnunet_archs.networks.peers import (
 
 from .foreign import ForeignTrainer
 from .options import Option
+from .recipes import UNET_SHARP_RECIPE
 
 
 class HeadlessTrainer(ForeignTrainer):
@@ -82,9 +83,11 @@ class PSPNetTrainer(ResNetTrainer):
     """segmentation_models_pytorch's PSPNet, 2D."""
 
     network_class = PSPNet
+    recipe = UNET_SHARP_RECIPE
 
 
 class DeepLabV3PlusTrainer(ResNetTrainer):
     """segmentation_models_pytorch's DeepLabV3+, 2D."""
 
     network_class = DeepLabV3Plus
+    recipe = UNET_SHARP_RECIPE

@@ -30,12 +30,14 @@ from .base import PaperTrainer, end_command
 from .encoders import EncoderTrainer
 from .memory import LossSetting
 from .options import Option
+from .recipes import UNET_SHARP_RECIPE
 
 
 class HybridTrainer(PaperTrainer):
     """The paper's loss, the mean over all supervised branches (section 2.2)."""
 
     paper_loss = HybridLoss
+    recipe = UNET_SHARP_RECIPE
 
 
 class PrunableTrainer(HybridTrainer):
@@ -115,7 +117,7 @@ class PrunableTrainer(HybridTrainer):
 class GuidedTrainer(PrunableTrainer):
     """A network whose supervised nodes can have classification-guided modules (section 2.3): `cgm`.
 
-    Their loss is added to the recipe's, whichever it is, with weight 1: the paper gives none.
+    Their loss is added to the objective's, whichever it is, with weight 1: the paper gives none.
     """
 
     options = (

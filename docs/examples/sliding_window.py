@@ -38,7 +38,9 @@ def main(folder: Path, output: str, files: list[str]) -> None:
     shape = [round(old / new * n) for old, new, n in zip(spacing, planned, nonzero.shape, strict=True)]
     data = resample(data, shape, (spacing, planned), before["resampling"])
     weights = [folder / fold["file"] for fold in model["weights"]["folds"].values()]
-    logits = sum(predict(onnxruntime.InferenceSession(file), data, window) for file in weights) / len(weights)
+    options = onnxruntime.SessionOptions()
+    options.enable_mem_pattern = False  # it would take new memory for a second run beside that of the first
+    logits = sum(predict(onnxruntime.InferenceSession(file, options), data, window) for file in weights) / len(weights)
     logits = resample(logits, nonzero.shape, (planned, spacing), after["resampling"])
     if after["activation"] == "softmax":
         found = logits.argmax(0)
@@ -109,7 +111,7 @@ def predict(network: onnxruntime.InferenceSession, data: np.ndarray, window: dic
     total, weights = None, np.zeros(data.shape[1:], weight.dtype)
     for start in product(*(starts(n, p, window["step"]) for n, p in zip(data.shape[1:], patch, strict=True))):
         here = tuple(slice(s, s + n) for s, n in zip(start, patch, strict=True))
-        logits = mirrored(network, data[(slice(None), *here)].reshape(network.get_inputs()[0].shape), window)
+        logits = mirrored(network, data[(slice(None), *here)].reshape(1, -1, *window["patch_size"]), window)
         if total is None:
             total = np.zeros((len(logits), *data.shape[1:]), weight.dtype)
         total[(slice(None), *here)] += logits.reshape(-1, *patch) * weight

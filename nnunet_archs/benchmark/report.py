@@ -22,6 +22,12 @@ networks have the topology's features."""
 TIMED = """Step: forward, the sum of the outputs' mean squares, backward, SGD. Inference: forward, one output, without
 gradients. Median (least to most) of {} rounds in which all rows take turns, after one that is not counted."""
 
+GRAPH = """Export: to ONNX. Inference: a patch in onnxruntime on the CPU, one output, the second run of a new process.
+Memory: of that process at its peak, without that of its imports. Median (least to most) of {} rounds in which all rows
+take turns."""
+
+COMPILED = "First step: what torch.compile takes, with one step in training."
+
 PEAK = "Peak: the most memory that torch allocates in a step, the network itself included."
 
 # what rows are compared by
@@ -31,9 +37,16 @@ COUNTS: dict[str, Callable[[Row], float]] = {
     "kept": lambda row: row.counts.kept_bytes,
 }
 TIMES: dict[str, Callable[[Row], float]] = {
-    "step": lambda row: median(sample.step for sample in row.samples),
-    "inference": lambda row: median(sample.inference for sample in row.samples),
+    "step": lambda row: middle(row, "step"),
+    "inference": lambda row: middle(row, "inference"),
 }
+GRAPH_COSTS: dict[str, Callable[[Row], float]] = {
+    "export": lambda row: middle(row, "export"),
+    "inference": lambda row: middle(row, "inference"),
+    "memory": lambda row: middle(row, "memory"),
+}
+REFERRED = ("kept", "step", "export", "memory")  # of these, against nnU-Net's own network
+UNITS = {"memory": ("GiB", GIB)}  # of what is not in seconds
 
 
 def markdown(result: Result, workloads: Sequence[Workload]) -> str:
@@ -41,13 +54,19 @@ def markdown(result: Result, workloads: Sequence[Workload]) -> str:
     settings, environment = result.settings, result.environment
     repeats, cuda = settings["repeats"], "CUDA" in environment
     parts = ["# Benchmark", f"`{result.command}`", describe_run(settings, environment), COUNTED]
+    taken = (GRAPH_COSTS if settings["graph"] else TIMES) if repeats else {}
     if repeats:
-        parts.append("\n".join([TIMED.format(repeats), *([PEAK] if cuda else [])]))
-    quantities = COUNTS | (TIMES if repeats else {})
+        said = [(GRAPH if settings["graph"] else TIMED).format(repeats)]
+        parts.append("\n".join([*said, *([COMPILED] if settings["compile"] else []), *([PEAK] if cuda else [])]))
+    quantities = COUNTS | taken
     for workload in workloads:
         rows = result.rows[workload.name]
         by_name = {(row.network, row.form): row for row in rows}
-        parts += [f"## {workload.name}", describe_workload(workload), table(rows, timed=repeats > 0, cuda=cuda)]
+        parts += [
+            f"## {workload.name}",
+            describe_workload(workload),
+            table(rows, [*taken], compiled=settings["compile"], cuda=cuda),
+        ]
         for of, to in (("textbook", "exact"), ("checkpoint", "exact")):
             if {of, to} <= {*settings["forms"]}:
                 parts += [f"{of.capitalize()} / {to}:", form_ratios(by_name, settings["networks"], of, to, quantities)]
@@ -73,31 +92,39 @@ def describe_workload(workload: Workload) -> str:
     )
 
 
-def table(rows: Sequence[Row], *, timed: bool, cuda: bool) -> str:
-    """All rows, nnU-Net's own networks first."""
+def table(rows: Sequence[Row], taken: Sequence[str], *, compiled: bool, cuda: bool) -> str:
+    """All rows, nnU-Net's own networks first; `taken` is what the samples are of."""
     header = ["network", "form", "parameters", "multiply-adds, 10⁹", "needed, 10⁹", "kept, GiB"]
-    header += ["step, s", "inference, s"] if timed else []
-    header += ["peak, GiB"] if timed and cuda else []
-    return markdown_table(header, [cells(row, timed=timed, cuda=cuda) for row in rows])
+    header += [f"{name}, {UNITS.get(name, ('s', 1))[0]}" for name in taken]
+    header += ["first step, s"] if taken and compiled else []
+    header += ["peak, GiB"] if taken and cuda else []
+    return markdown_table(header, [cells(row, taken, compiled=compiled, cuda=cuda) for row in rows])
 
 
-def cells(row: Row, *, timed: bool, cuda: bool) -> list[str]:
+def cells(row: Row, taken: Sequence[str], *, compiled: bool, cuda: bool) -> list[str]:
     """A row of the table."""
     billions = [f"{n / 1e9:,.2f}" for n in (row.counts.multiply_adds, row.counts.needed)]
     kept = f"{row.counts.kept_bytes / GIB:.3f}"
     counts = [row.network, row.form, f"{row.counts.parameters:,}", *billions, kept]
-    if not timed:
+    if not taken:
         return counts
     if row.out_of_memory:
-        return [*counts, "out of memory", "", *([""] if cuda else [])]
-    times = [spread([getattr(sample, name) for sample in row.samples]) for name in TIMES]
-    peak = [f"{max(sample.peak or 0 for sample in row.samples) / GIB:.3f}"] if cuda else []
-    return [*counts, *times, *peak]
+        return [*counts, "out of memory", *[""] * (len(taken) - 1 + compiled + cuda)]
+    values = [spread(row, name) for name in taken]
+    first = [f"{row.first or 0:.4g}"] if compiled else []
+    peak = [f"{max(getattr(sample, 'peak', 0) for sample in row.samples) / GIB:.3f}"] if cuda else []
+    return [*counts, *values, *first, *peak]
 
 
-def spread(seconds: Sequence[float]) -> str:
+def middle(row: Row, name: str) -> float:
+    """The median of what a row's samples say; 0 for what no system here tells."""
+    return median(getattr(sample, name) or 0 for sample in row.samples)
+
+
+def spread(row: Row, name: str) -> str:
     """Median, least and most."""
-    return f"{median(seconds):.4g} ({min(seconds):.4g} to {max(seconds):.4g})"
+    values = [(getattr(sample, name) or 0) / UNITS.get(name, ("s", 1))[1] for sample in row.samples]
+    return f"{median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
 
 
 def form_ratios(
@@ -122,9 +149,9 @@ def reference_ratios(
     forms: Sequence[str],
     quantities: Mapping[str, Callable[[Row], float]],
 ) -> str:
-    """What is kept, and a step's time where it was taken, of every form against the reference, a row a network."""
+    """What is kept, and what was taken of `REFERRED`, of every form against the reference, a row a network."""
     forms = [form for form in ("", *forms) if any((network, form) in rows for network in networks)]
-    columns = [(name, form) for name in ("kept", "step") if name in quantities for form in forms]
+    columns = [(name, form) for name in REFERRED if name in quantities for form in forms]
     lines = [
         [network, *(ratio(quantities[name], rows.get((network, form)), rows[REFERENCE, ""]) for name, form in columns)]
         for network in networks
@@ -137,6 +164,6 @@ def ratio(quantity: Callable[[Row], float], of: Row | None, to: Row) -> str:
     """One row's quantity by another's; `-` for what is not there: a row, or its times."""
     if of is None:
         return "-"
-    if quantity in TIMES.values() and (of.out_of_memory or to.out_of_memory):
+    if quantity not in COUNTS.values() and (of.out_of_memory or to.out_of_memory):
         return "-"
-    return f"{quantity(of) / quantity(to):.2f}"
+    return f"{quantity(of) / quantity(to):.2f}" if quantity(to) else "-"

@@ -11,6 +11,8 @@ from typing import Any
 from nnunet_archs.measure.counts import Counts
 from nnunet_archs.measure.time import Sample
 
+from .graphs import GraphSample
+
 
 @dataclass
 class Row:
@@ -19,8 +21,9 @@ class Row:
     network: str
     form: str
     counts: Counts
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[Sample | GraphSample] = field(default_factory=list)
     out_of_memory: bool = False
+    first: float | None = None  # seconds of the first step, compilation included
 
 
 @dataclass
@@ -73,4 +76,5 @@ def load(file: Path, settings: dict[str, Any], environment: dict[str, Any]) -> R
 
 
 def _row(*, counts: dict[str, Any], samples: list[dict[str, Any]], **others: Any) -> Row:
-    return Row(counts=Counts(**counts), samples=[Sample(**sample) for sample in samples], **others)
+    taken = [GraphSample(**sample) if "export" in sample else Sample(**sample) for sample in samples]
+    return Row(counts=Counts(**counts), samples=taken, **others)

@@ -8,7 +8,7 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,12 +21,13 @@ from tqdm import tqdm
 
 from nnunet_archs.files import what_is_wrong_with_writing
 from nnunet_archs.measure.counts import count
-from nnunet_archs.measure.time import Execution, sample
+from nnunet_archs.measure.time import Execution, Sample, sample
 from nnunet_archs.networks.parts.contract import check_choice
 from nnunet_archs.nnunet.device import choose_device
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.registry import paper_trainers, resolve_paper
 
+from .graphs import GraphSample, sample_graph
 from .report import markdown
 from .result import Result, Row, load
 from .workloads import NUM_CLASSES, TOPOLOGIES, Workload, from_plans
@@ -68,6 +69,7 @@ def benchmark(args: argparse.Namespace) -> str:
         "repeats": args.repeats,
         "amp": args.amp,
         "compile": args.compile,
+        "graph": args.graph,
     }
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -83,7 +85,8 @@ def benchmark(args: argparse.Namespace) -> str:
         rows = result.rows[workload.name]
         if args.compile:
             allow_compilations(2 * len(rows))
-        for _ in time_rows(workload, rows, execution, args.repeats):
+        take = graph_of if args.graph else partial(sample_of, execution)
+        for _ in time_rows(rows, partial(take, workload), args.repeats, workload.name, warm_up=not args.graph):
             result.save(args.json)
     return markdown(result, workloads)
 
@@ -102,7 +105,9 @@ def check_arguments(args: argparse.Namespace, chosen: Sequence[str], forms: Sequ
         raise ValueError(f"--repeats {args.repeats}: give the number of timed rounds, or 0 for the counts alone")
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"--threads {args.threads}: give 1 or more")
-    device = torch.device(choose_device(args.device))
+    if args.graph and (args.compile or args.amp or args.device not in (None, "cpu")):
+        raise ValueError("--graph is timed on the CPU, in float32; leave out --compile, --amp and --device")
+    device = torch.device("cpu" if args.graph else choose_device(args.device))
     if args.amp == "fp16" and device.type == "cpu":
         raise ValueError("--amp fp16 is for CUDA; on a CPU give --amp bf16")
     if args.json is not None and (problem := what_is_wrong_with_writing(str(args.json.parent))):
@@ -210,25 +215,45 @@ def allow_compilations(n: int) -> None:
     torch._dynamo.config.cache_size_limit = n
 
 
-def time_rows(workload: Workload, rows: Sequence[Row], execution: Execution, repeats: int) -> Iterator[None]:
-    """Take the samples that are missing, one of every row in each round; stops after each round."""
+def time_rows(
+    rows: Sequence[Row], take: Callable[[Row], Sample | GraphSample], repeats: int, name: str, *, warm_up: bool
+) -> Iterator[None]:
+    """Take the samples that are missing, one of every row in each round; stops after each round.
+
+    With `warm_up` there is a round before them that is not kept.
+    """
     fitting = [row for row in rows if not row.out_of_memory]
     missing = repeats - min((len(row.samples) for row in fitting), default=repeats)
-    n_rounds = 1 + missing if missing else 0
-    with tqdm(total=n_rounds * len(rows), desc=f"timing, {workload.name}", leave=False, disable=None) as progress:
+    warm_ups = int(warm_up)
+    n_rounds = warm_ups + missing if missing else 0
+    with tqdm(total=n_rounds * len(rows), desc=f"timing, {name}", leave=False, disable=None) as progress:
         for number in range(n_rounds):
             for row in rows:
                 if not row.out_of_memory:
-                    time_row(workload, row, execution, warm_up=number == 0)
+                    time_row(row, take, warm_up=number < warm_ups)
                 progress.update()
             yield
 
 
-def time_row(workload: Workload, row: Row, execution: Execution, *, warm_up: bool) -> None:
+def time_row(row: Row, take: Callable[[Row], Sample | GraphSample], *, warm_up: bool) -> None:
     """Take a sample, which is kept unless it is to warm up; or note that there is too little memory for it."""
     try:
-        taken = sample(partial(build, workload, row.network, row.form), workload.shape, execution)
+        taken = take(row)
     except torch.cuda.OutOfMemoryError:
         row.out_of_memory = True
-    else:
-        row.samples += [] if warm_up else [taken]
+        return
+    if not warm_up:
+        row.samples.append(taken)
+    elif isinstance(taken, Sample):
+        row.first = taken.step
+
+
+def sample_of(execution: Execution, workload: Workload, row: Row) -> Sample:
+    """A sample of a row in torch."""
+    return sample(partial(build, workload, row.network, row.form), workload.shape, execution)
+
+
+def graph_of(workload: Workload, row: Row) -> GraphSample:
+    """A sample of a row's ONNX graph, for one patch, as nnU-Net predicts."""
+    patch = (1, *workload.shape[1:])
+    return sample_graph(partial(build, workload, row.network, row.form), patch, torch.get_num_threads())

@@ -22,7 +22,7 @@ from nnunet_archs.nnunet.datasets import open_preprocessed
 
 from .facts import model_facts
 from .trained import FILES, TrainedModel, open_folder, open_model
-from .weights import FORMATS, Format, set_fusion
+from .weights import FORMATS, Format
 
 # the most that a logit may differ from the checkpoint's, times the largest where that is above 1, as rounding grows
 LIMIT = 1e-4
@@ -55,7 +55,7 @@ def export(folder: Path, to: str, wanted: list[str] | None, target: Path) -> dic
             f"{model.trainer.__name__} cannot be exported, for what it computes depends on the objects that it finds; "
             "predict with nnUNetv2_predict, or make a container with nnunet-archs submit"
         )
-    facts = model_facts(model, written)
+    facts = model_facts(model)
     patches = find_patches(model)
     with atomic_folder(target) as unfinished:
         for file in FILES:
@@ -86,7 +86,6 @@ def write_fold(
     """
     network = model.with_weights(fold)
     expected = [network(x) for x in patches.inputs]
-    set_fusion(network, written.fusion)
     content = written.write(network, patches.inputs[0])
     file = folder / f"fold_{fold}{written.suffix}"
     file.write_bytes(content)

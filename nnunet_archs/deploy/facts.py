@@ -8,15 +8,15 @@ from typing import Any
 from nnunet_archs.trainers.base import PaperTrainer
 
 from .trained import TrainedModel
-from .weights import INPUT, OUTPUT, Format, has_fusion
+from .weights import INPUT, OUTPUT, fusion_of
 
 # of model.json: raised when an older reader would read it wrongly
 FORMAT_VERSION = 1
 VERSIONS = ("nnunet-archs", "nnunetv2", "torch", "onnx", "onnxruntime", "safetensors")
 
 
-def model_facts(model: TrainedModel, written: Format) -> dict[str, Any]:
-    """The facts of a model whose weights are written in a format, as JSON takes them.
+def model_facts(model: TrainedModel) -> dict[str, Any]:
+    """The facts of a model, as JSON takes them.
 
     Raises:
         ValueError: if its plans lack one of them.
@@ -29,7 +29,7 @@ def model_facts(model: TrainedModel, written: Format) -> dict[str, Any]:
             "configuration": model.configuration_name,
             "previous_stage": model.configuration.previous_stage_name,
             "trainer": model.trainer.__name__,
-            "network": network_facts(model, written),
+            "network": network_facts(model),
             "preprocessing": preprocessing_facts(model),
             "sliding_window": sliding_window_facts(model),
             "output": output_facts(model),
@@ -49,7 +49,7 @@ def network_call(model: TrainedModel) -> tuple[str, dict[str, Any]]:
     return model.configuration.network_arch_class_name, model.configuration.network_arch_init_kwargs
 
 
-def network_facts(model: TrainedModel, written: Format) -> dict[str, Any]:
+def network_facts(model: TrainedModel) -> dict[str, Any]:
     """The network's class, its arguments, and what goes in and comes out."""
     name, arguments = network_call(model)
     imported = model.configuration.network_arch_init_kwargs_req_import
@@ -61,7 +61,7 @@ def network_facts(model: TrainedModel, written: Format) -> dict[str, Any]:
         "imported_arguments": [key for key in imported if key in arguments],
         "input_channels": channels,
         "num_classes": heads,
-        "fusion": written.fusion if has_fusion(model.on_meta) else None,
+        "fusion": fusion_of(model.on_meta),
         "input": {"name": INPUT, "shape": [batch, channels, *patch], "type": "float32"},
         "output": {"name": OUTPUT, "shape": [batch, heads, *patch], "type": "float32"},
     }

@@ -1,12 +1,13 @@
 """A network in three formats: ONNX, torch's exported program, and its state dict in safetensors.
 
-The first two hold the network's graph. In a graph the exact form of a `FusionConv` would be unrolled, chunk by chunk,
-so there it is the textbook's: the same function of the same weights.
+The first two hold the network's graph, for any batch, in which a `FusionConv` is a few plain operators
+(`networks/parts/plain.py`).
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nnunet_archs.networks.parts.fusion import Fusion, FusionConv
 
@@ -30,7 +33,6 @@ class Format:
     """How weights are written, for an example of an input, and run again from a file and model.json's network."""
 
     suffix: str
-    fusion: Fusion
     needs: tuple[str, ...]
     write: Callable[[nn.Module, Tensor], bytes]
     load: Callable[[Path, Mapping[str, Any]], Run]
@@ -45,22 +47,16 @@ class Format:
             raise ValueError(f'{", ".join(missing)} not installed, needed here; pip install "nnunet-archs[export]"')
 
 
-def set_fusion(network: nn.Module, fusion: Fusion) -> None:
-    """Let all of a network's `FusionConv` compute in one of their two forms."""
-    for module in network.modules():
-        if isinstance(module, FusionConv):
-            module.fusion = fusion
-
-
-def has_fusion(network: nn.Module) -> bool:
-    """Whether a network has two forms."""
-    return any(isinstance(module, FusionConv) for module in network.modules())
+def fusion_of(network: nn.Module) -> Fusion | None:
+    """In which of two forms a network computes; None for one that has no two."""
+    return next((module.fusion for module in network.modules() if isinstance(module, FusionConv)), None)
 
 
 def write_onnx(network: nn.Module, example: Tensor) -> bytes:
-    """ONNX, its input and output named, of the example's shape."""
+    """ONNX, its input and output named, of the example's shape but for the batch, which may be any."""
     with quiet():
-        program = trace(network, example).run_decompositions({torch.ops.aten.instance_norm.default: instance_norm})
+        with AccurateNorms():
+            program = trace(network, example)
         graph = torch.onnx.export(
             program,
             (example,),
@@ -68,6 +64,7 @@ def write_onnx(network: nn.Module, example: Tensor) -> bytes:
             input_names=[INPUT],
             output_names=[OUTPUT],
             opset_version=needed_opset(program),
+            dynamic_shapes=({0: "batch"},) if program.range_constraints else None,
             verbose=False,
         )
     assert graph is not None
@@ -80,18 +77,25 @@ def needed_opset(program: torch.export.ExportedProgram) -> int | None:
     return 19 if deformable else None
 
 
+class AccurateNorms(TorchFunctionMode):
+    """Has every instance norm computed by `instance_norm`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch's, or the one in its place."""
+        return (instance_norm if func is F.instance_norm else func)(*args, **(kwargs or {}))
+
+
 def instance_norm(
     x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    use_input_stats: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> Tensor:
-    """Instance norm of `(B, C, *spatial)`, its means taken an axis at a time; the arguments are torch's operator's.
+    """Instance norm of `(B, C, *spatial)`, its means taken an axis at a time; the arguments are torch's function's.
 
     onnxruntime's own operator adds up all voxels of a channel one after another, in float32: in 3D that alone moved
     logits by more than 1e-4.
@@ -99,9 +103,8 @@ def instance_norm(
     shape = (1, -1, *[1] * (x.ndim - 2))
     centred = x - (spatial_mean(x) if use_input_stats or running_mean is None else running_mean.view(shape))
     variance = spatial_mean(centred**2) if use_input_stats or running_var is None else running_var.view(shape)
-    normed = centred * torch.rsqrt(variance + eps)
-    if weight is not None:
-        normed = normed * weight.view(shape)
+    scale = torch.rsqrt(variance + eps)
+    normed = centred * (scale if weight is None else scale * weight.view(shape))
     return normed if bias is None else normed + bias.view(shape)
 
 
@@ -112,16 +115,19 @@ def spatial_mean(x: Tensor) -> Tensor:
     return x
 
 
-def load_onnx(file: Path, network: Mapping[str, Any]) -> Run:
-    """An ONNX file in onnxruntime, on the CPU."""
+def load_onnx(file: Path, network: Mapping[str, Any], *, threads: int = 0) -> Run:
+    """An ONNX file in onnxruntime, on the CPU, by default with as many threads as it likes."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.enable_mem_pattern = False  # it would take new memory for a second run beside that of the first
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run([OUTPUT], {INPUT: x.numpy()})[0])
 
 
 def write_program(network: nn.Module, example: Tensor) -> bytes:
-    """A program of `torch.export`, of the example's shape."""
+    """A program of `torch.export`, of the example's shape but for the batch, which may be any."""
     content = io.BytesIO()
     with quiet():
         torch.export.save(trace(network, example), content)
@@ -160,32 +166,37 @@ def load_safetensors(file: Path, network: Mapping[str, Any]) -> Run:
 
 
 def trace(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """A network's graph."""
-    return torch.export.export(network, (example,), strict=False)
+    """A network's graph for any batch; for the example's alone, of a network whose code knows no other."""
+    # a dimension of 1 would be taken for a constant
+    two = torch.cat([example, example])
+    program = torch.export.export(network, (two,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
+    return program if program.range_constraints else torch.export.export(network, (example,), strict=False)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Swallow what torch's exporters say of their own insides."""
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 FORMATS = {
     "onnx": Format(
         suffix=".onnx",
-        fusion="textbook",
         needs=("onnx", "onnxscript", "onnxruntime"),
         write=write_onnx,
         load=load_onnx,
     ),
     "safetensors": Format(
         suffix=".safetensors",
-        fusion="exact",
         needs=("safetensors",),
         write=write_safetensors,
         load=load_safetensors,
     ),
-    "torch": Format(suffix=".pt2", fusion="textbook", needs=(), write=write_program, load=load_program),
+    "torch": Format(suffix=".pt2", needs=(), write=write_program, load=load_program),
 }

@@ -213,7 +213,8 @@ CAGGNET = Paper(
         Reading(
             point="Optimiser",
             stated="It is Adam with a rate of 1e-3.",
-            built="It is that, with nnU-Net's falling rate: nnU-Net's SGD leaves this loss at the background.",
+            built="It is that, with nnU-Net's falling rate: nnU-Net's SGD leaves this loss at the background. "
+            "`_recipe` has the paper's constant rate.",
             released="It is Adam.",
         ),
     ),
@@ -324,7 +325,7 @@ FOCUSNET = Paper(
         Reading(
             point="Optimiser",
             stated="Each network has a learning rate schedule of its own.",
-            built="It is nnU-Net's SGD with its falling rate.",
+            built="It is nnU-Net's SGD with its falling rate; `_recipe` has the code's.",
             released="It is Adam, and the rate falls in steps.",
         ),
         Reading(
@@ -442,7 +443,7 @@ CROSSLINK = Paper(
         Reading(
             point="Optimiser",
             stated="It is Adam with a rate of 5e-6 and a weight decay of 0.005; another sentence says SGD.",
-            built="It is nnU-Net's SGD with its falling rate and a weight decay of 3e-5.",
+            built="It is nnU-Net's SGD with its falling rate and a weight decay of 3e-5; `_recipe` has the paper's.",
             released="It is Adam, with that rate and decay.",
         ),
         Reading(

@@ -34,13 +34,21 @@ def plans_file(dataset: str, name: str) -> Path:
 
 
 def budget(
-    trainer: str, *, gpu_memory: float | None, base_width: int | None, match: str | None = None, by: str | None = None
+    trainer: str,
+    *,
+    gpu_memory: float | None,
+    base_width: int | None,
+    match: str | None = None,
+    by: str | None = None,
+    published: str | None = None,
 ) -> dict[str, Any]:
     """For what a configuration is planned: trainer, GPU in GB and width, and the plans whose memory or size it has.
 
     A width of None is the network's own. Of matched plans, memory and width are those of the plans that they match.
+    Plans of what a paper prints name the row of its table, and no memory.
     """
-    return {"trainer": trainer, "gpu_memory": gpu_memory, "base_width": base_width, "match": match, "by": by}
+    sizes = {"gpu_memory": gpu_memory, "base_width": base_width, "match": match, "by": by}
+    return {"trainer": trainer, **sizes, **({"published": published} if published else {})}
 
 
 def budget_of(plans: dict[str, Any], configuration: str) -> dict[str, Any] | None:
@@ -53,6 +61,8 @@ def describe_budget(budget: Mapping[str, Any] | None) -> str:
     """For what a configuration was planned, in words."""
     if budget is None:
         return "not recorded"
+    if budget.get("published"):
+        return f"as published ({budget['published']}), {budget['trainer']}"
     gpu = "a GPU of unknown memory" if budget["gpu_memory"] is None else f"{budget['gpu_memory']:g} GB"
     width = "" if budget["base_width"] is None else f", width {budget['base_width']}"
     much = "as many parameters as" if budget["by"] == "parameters" else "as much memory as"

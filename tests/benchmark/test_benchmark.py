@@ -370,6 +370,7 @@ class TestRefusals:
             (["UNet", "--repeats", "-1"], "--repeats -1: give the number"),
             (["UNet", "--threads", "0"], "--threads 0: give 1 or more"),
             (["UNet", "--device", "cpu", "--amp", "fp16"], "--amp fp16 is for CUDA"),
+            (["UNet", "--graph", "--compile"], "--graph is timed on the CPU, in float32"),
             (["UNet", "--plans", "plans.json"], "--plans and -c go together"),
             (["UNet", "--configuration", "2d"], "--plans and -c go together"),
             (["UNet", "--json", "no/such/folder/file.json"], "--json no/such/folder/file.json cannot be written"),
@@ -454,6 +455,23 @@ class TestRefusals:
         file.write_text(written)
         assert "another value of workloads; give another file" in self.refused(again, capsys)
         assert file.read_text() == written
+
+
+def test_graphs_are_exported_and_run(plans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "benchmark.json"
+    options = ["--plans", str(plans), "--configuration", "tiny", "--forms", "exact", "--json", str(file)]
+    command = ["benchmark", "UNet", *options, "--graph", "--threads", "1", "--repeats", "1"]
+    assert main(command) == 0
+    everything, reference = tables_in(capsys.readouterr().out)
+    for line, row in zip(everything, rows_in(file).values(), strict=True):
+        (sample,) = row["samples"]
+        assert sample["export"] > 0 < sample["inference"]
+        # weights at the least
+        assert sample["memory"] > 4 * row["counts"]["parameters"]
+        assert line["memory, GiB"].startswith(f"{sample['memory'] / 2**30:.4g} (")
+    assert list(reference[0]) == ["network", "kept, exact", "export, exact", "memory, exact"]
+    # what is there is not measured again
+    assert main(command) == 0
 
 
 @pytest.mark.gpu

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -17,6 +18,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from nnunet_archs.deploy import export as exporting
 from nnunet_archs.deploy import weights
+from nnunet_archs.networks import UNetSharp
 from nnunet_archs.scripts.main import main
 
 CHECKPOINT = "fold_0/checkpoint_final.pth"
@@ -79,6 +81,27 @@ def assert_onnx_is_the_network(name: str, n_axes: int) -> None:
     logits = run_onnx(Path("out_onnx"), model, x)
     assert logits.shape == tuple(model["network"]["output"]["shape"]) == (1, 3, *PATCH[n_axes])
     np.testing.assert_allclose(logits, expected, atol=1e-4 * max(1, np.abs(expected).max()), rtol=0)
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+def test_the_batch_of_a_graph_may_be_any(to: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    stages = {"n_stages": 3, "features_per_stage": [8, 16, 32], "kernel_sizes": 3, "strides": [1, 2, 2]}
+    layers = {"conv_op": torch.nn.Conv3d, "norm_op": torch.nn.InstanceNorm3d, "nonlin": torch.nn.LeakyReLU}
+    network = UNetSharp(1, 2, **stages, **layers, conv_bias=True).eval().requires_grad_(False)
+    file = tmp_path / "file"
+    file.write_bytes(weights.FORMATS[to].write(network, torch.randn(1, 1, 32, 32, 32)))
+    run = weights.FORMATS[to].load(file, {})
+    for batch in (1, 3):
+        x = torch.randn(batch, 1, 32, 32, 32)
+        torch.testing.assert_close(run(x), network(x), atol=1e-5, rtol=0)
+    if to == "onnx":
+        graph = onnx.load(file).graph
+        shapes = {value.name: [n.dim_value for n in value.type.tensor_type.shape.dim] for value in graph.value_info}
+        # X[0, 2] has 2 x 8 channels of its own stage, and 16 and 32 of deeper ones, which are never upsampled
+        assert max(shape[1] for shape in shapes.values() if shape[2:] == [32, 32, 32]) == 16
+        stored = sum(math.prod(tensor.dims) for tensor in graph.initializer)
+        assert stored < 1.05 * sum(parameter.numel() for parameter in network.parameters())
 
 
 @pytest.mark.parametrize(("name", "n_axes"), by_turns([*ADAPTING, *FLAT]))
@@ -357,8 +380,9 @@ def test_instance_norm_of_a_graph_is_torchs(options: dict[str, bool]) -> None:
             tensor.uniform_(1, 2)
     norm.eval()
     x = torch.randn(1, 2, 3, 4, 5, dtype=torch.double)
-    tracked = (norm.running_mean, norm.running_var, not norm.track_running_stats)
-    found = weights.instance_norm(x, norm.weight, norm.bias, *tracked, norm.momentum, norm.eps, False)
+    with weights.AccurateNorms():
+        found = norm(x)
+    assert not torch.equal(found, norm(x))  # it was not torch's
     torch.testing.assert_close(found, norm(x))
 
 

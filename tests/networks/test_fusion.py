@@ -92,6 +92,12 @@ def test_fuse_is_upsampling_then_convolution(low, high, taps, interpolation, chu
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+def test_what_torch_compile_sees_is_an_operator_as_torch_wants_it():
+    x = [torch.randn(2, c, *size, requires_grad=True) for c, size in ((3, (4, 5)), (2, (2, 5)))]
+    weights = [torch.randn(4, c, 3, 3, requires_grad=True) for c in (3, 2)]
+    torch.library.opcheck(fuse_module.fused_operator, ([*x, *weights], [8, 10], "aligned"))
+
+
 def weight(out_channels, in_channels, *kernel):
     return torch.empty(out_channels, in_channels, *kernel, device="meta")
 

@@ -1,6 +1,7 @@
 """What every network promises, whichever paper it is from."""
 
 import math
+from collections import Counter
 from functools import partial
 from itertools import pairwise
 
@@ -216,10 +217,9 @@ class TestInUse:
             torch.testing.assert_close(run(compiled, x[:batch]), run(net, x[:batch]))
 
 
-@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("name", ["2d", "3d"])
-def test_the_exact_form_compiles_to_one_graph(name, mode):
-    net, x = build(networks.UNet, name, supervision="none", fusion="exact")
+def test_the_exact_form_compiles_once_for_training_validation_and_prediction(name):
+    net, x = build(networks.UNetSharp, name, supervision="paper", deep_supervision=True, fusion="exact")
     graphs = []
 
     def backend(graph, _):
@@ -227,12 +227,25 @@ def test_the_exact_form_compiles_to_one_graph(name, mode):
         return graph
 
     torch._dynamo.reset()
-    with mode():
-        y = torch.compile(net, backend=backend)(x)
-        torch.testing.assert_close(y, net(x))
-    assert len(graphs) == 1
+    compiled = torch.compile(net, backend=backend)
+    # as nnU-Net switches: batches of training, of validation, and one patch of prediction at a time
+    modes = [
+        (torch.enable_grad, True, True, 2),
+        (torch.no_grad, False, True, 2),
+        (torch.inference_mode, False, False, 1),
+    ]
+    for mode, training, supervised, batch in 2 * modes:
+        net.train(training)
+        net.decoder.deep_supervision = supervised
+        for patch in (x, x + 1):
+            with mode():
+                torch.testing.assert_close(run(compiled, patch[:batch]), run(net, patch[:batch]))
+    assert len(graphs) == len(modes)
+    # a node's fused sources are one operator, whose loops inductor does not see
+    called = Counter(str(node.target) for node in graphs[0].graph.nodes if node.op == "call_function")
+    assert called["nnunet_archs.fused_sum.default"] > 0
     # nothing that was made in inference mode is left for training
-    net(x).sum().backward()
+    net.train()(x)[0].sum().backward()
 
 
 @pytest.mark.parametrize(

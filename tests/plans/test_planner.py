@@ -135,6 +135,15 @@ class TestOtherNetworks:
         # in proportion to the paper's 32, 64, 128, 192
         assert planned["2d"]["architecture"]["arch_kwargs"]["features_per_stage"] == [8, 16, 32, 48]
 
+    @pytest.mark.parametrize(("width", "widest"), [(16, 256), (18, 288)])
+    def test_base_width_has_no_limit(self, width: int, widest: int) -> None:
+        """V-Net#'s table has 16 to 256 and 18 to 288 features; nnU-Net's, in proportion, would end at 160 and 180."""
+        planner = make_planner("VNetTrainer", HIPPOCAMPUS, gpu_memory=8, base_width=width)
+        planned = {"patch_size": [64] * 3, "architecture": architecture_of(features=[32, 64, 128, 256, 320, 320])}
+        features = planner.architecture(planned)["arch_kwargs"]["features_per_stage"]
+        assert features[4] == widest
+        assert features == [width * 2**stage for stage in range(6)]
+
     def test_a_width_that_the_name_states_is_refused(self) -> None:
         planner = make_planner("FocusNetPlusPlusTrainer_S", HIPPOCAMPUS, gpu_memory=8, base_width=8)
         with pytest.raises(ValueError, match="its name says how wide the network is"):
@@ -166,6 +175,18 @@ class TestOtherNetworks:
             assert planned["configurations"]["3d_fullres"]["batch_size"] >= 2
 
 
+def architecture_of(features: list[int]) -> dict[str, Any]:
+    """nnU-Net's network in 3D, as its planner states it."""
+    topology = {
+        "n_stages": len(features),
+        "features_per_stage": features,
+        "conv_op": "torch.nn.Conv3d",
+        "kernel_sizes": [[3] * 3] * len(features),
+        "strides": [[1] * 3] + [[2] * 3] * (len(features) - 1),
+    }
+    return {"network_class_name": "", "arch_kwargs": topology, "_kw_requires_import": ["conv_op"]}
+
+
 def at_patch(plan: dict[str, Any], patch: tuple[int, ...]) -> dict[str, Any]:
     """A plan's changes for another patch, with nnU-Net's topology for it."""
     _, strides, kernels, size, _ = get_pool_and_conv_props(plan["spacing"], patch, 4, 999999)
@@ -183,6 +204,10 @@ def test_names_of_plans() -> None:
         "CAggNetTrainer_100epochs_NoMirroring": "CAggNetPlans",
         "UNetSharpTrainer_CGM_10iterations_checkpoint": "UNetSharp_CGM_checkpointPlans",
         "FocusNetPlusPlusTrainer_S_DiceCE": "FocusNetPlusPlus_S_DiceCEPlans",
+        "CAggNetTrainer_recipe": "CAggNetPlans",
+        "CAggNetTrainer_adam_cosine": "CAggNetPlans",
+        "UNetSharpTrainer_recipe_50epochs": "UNetSharp_recipePlans",
+        "ClassicalUNetTrainer_CE_constant": "ClassicalUNet_CEPlans",
     }
     assert {name: plans_name(resolve_paper(name)) for name in names} == names
 

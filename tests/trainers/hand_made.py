@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_archs.networks.dense_unet import DenseUNet
 from nnunet_archs.trainers.foreign import ForeignTrainer
@@ -82,6 +83,14 @@ def make_plans(n_axes: int, n_stages: int = 3) -> dict[str, Any]:
         "continue_training": False,
         "configurations": {"tiny": tiny},
     }
+
+
+def serving_plans(trainer: Any, n_axes: int) -> dict[str, Any]:
+    """Plans of nnU-Net's network at a patch that serves another."""
+    plans = make_plans(n_axes)
+    tiny = plans["configurations"]["tiny"]
+    tiny["patch_size"] = list(trainer.serving_patch(ConfigurationManager(tiny)))
+    return plans
 
 
 def make_dataset_json(target: str = "labels") -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_a_step_of_training(name: str, n_axes: int, n_outputs: int, n_maps: int,
     loss = torch.as_tensor(trainer.train_step(batch)["loss"])
     assert loss.isfinite()
     # nnU-Net's own supervision leaves the output of the lowest resolution out
-    left_out = 2 if trainer.recipe == "nnunet" else 0
+    left_out = 2 if trainer.objective == "nnunet" else 0
     missing = [key for key, parameter in trainer.network.named_parameters() if parameter.grad is None]
     assert len(missing) == left_out
     for key, value in trainer.network.state_dict().items():

@@ -140,7 +140,7 @@ def test_what_cannot_be_trained_is_told(name: str, n_axes: int, labels: Any, mes
             trainer.check_plans(plans, "tiny", labels)
 
 
-@pytest.mark.parametrize("word", ["CE", "DS"])
+@pytest.mark.parametrize("word", ["CE", "DiceCE", "DS"])
 def test_detection_has_losses_of_its_own(word: str) -> None:
     with pytest.raises(ValueError, match=f"MaskRCNNTrainer_{word}: detection has losses of its own"):
         resolve_paper(f"MaskRCNNTrainer_{word}")

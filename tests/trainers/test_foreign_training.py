@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from hand_made import make_batch, make_dataset_json, make_plans, make_trainer
+from hand_made import make_batch, make_dataset_json, make_plans, make_trainer, serving_plans
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.plans.matching import match
 from nnunet_archs.plans.planner import architecture
@@ -23,14 +23,6 @@ TRAINERS = [
     if issubclass(trainer, ForeignTrainer) and trainer.network_class.is_graph  # others: test_detection.py
     for n_axes in trainer.network_class.dimensions
 ]
-
-
-def serving_plans(trainer: Any, n_axes: int) -> dict[str, Any]:
-    """Plans of nnU-Net's network at a patch that serves another."""
-    plans = make_plans(n_axes)
-    tiny = plans["configurations"]["tiny"]
-    tiny["patch_size"] = list(trainer.serving_patch(ConfigurationManager(tiny)))
-    return plans
 
 
 @pytest.mark.parametrize(("trainer", "n_axes"), TRAINERS)

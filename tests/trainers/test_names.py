@@ -119,7 +119,7 @@ def test_options_combine_in_any_order(name: str) -> None:
     trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
     assert trainer.__class__.__name__ == name
     assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (4, 6)
-    assert (trainer.recipe, trainer.enable_deep_supervision) == ("nnunet", False)
+    assert (trainer.objective, trainer.enable_deep_supervision) == ("nnunet", False)
     assert trainer.inference_allowed_mirroring_axes is None
 
 
@@ -130,7 +130,8 @@ def test_unknown_option_is_named_beside_those_that_exist(word: str) -> None:
     message = error_of(f"UNetSharpTrainer_5iterations_{word}")
     assert f"UNetSharpTrainer has no option _{word};" in message
     listed = message.split("he options are ")[1].split(", ")
-    assert listed == [f"_{option.spelling}" for option in (*OPTIONS, *resolve_paper("UNetSharpTrainer").options)]
+    own = resolve_paper("UNetSharpTrainer").options
+    assert listed == [*(f"_{option.spelling}" for option in OPTIONS), "_recipe", *(f"_{o.spelling}" for o in own)]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_loss_falls_on_one_batch(name: str, target: str, n_axes: int) -> None:
     gradients = {key: parameter.grad for key, parameter in trainer.network.named_parameters()}
     untouched = [key for key, gradient in gradients.items() if gradient is None]
     # nnU-Net's own supervision leaves the output of the lowest resolution out: one head, weight and bias
-    left_out = trainer.recipe == "nnunet" and trainer.enable_deep_supervision
+    left_out = trainer.objective == "nnunet" and trainer.enable_deep_supervision
     assert len(untouched) == 2 * left_out
     assert all(".seg_layers." in key for key in untouched)
     for key, gradient in gradients.items():

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .contract import check_choice
+from .plain import contracted_axes, is_exported, plain_sum
 from .recompute import recomputed
 from .separable import Interpolation, band_area, contractions, fuse, idle_multiply_adds, upsample
 from .topology import Axes, Topology
@@ -67,7 +68,8 @@ class FusionConv(nn.Module):
         fused, near = self.sort(sources, size)
         if not fused:
             return convolve_joined(sources, [self.conv.weight], self.conv.bias, size, self.interpolation)
-        y = fuse([x for x, _ in fused], [weight for _, weight in fused], size, self.interpolation)
+        form = plain_sum if is_exported() else fuse
+        y = form([x for x, _ in fused], [weight for _, weight in fused], size, self.interpolation)
         if near:
             xs, weights = [x for x, _ in near], [weight for _, weight in near]
             return y + convolve_joined(xs, weights, self.conv.bias, size, self.interpolation)
@@ -75,10 +77,11 @@ class FusionConv(nn.Module):
 
     def sort(self, sources: Sequence[Tensor], size: Sequence[int]) -> tuple[list[Pair], list[Pair]]:
         """The sources with their weights: those that are fused, and the others."""
+        is_cheaper = contracted_axes if is_exported() else is_fused
         fused: list[Pair] = []
         near: list[Pair] = []
         for x, weight in zip(sources, self.conv.weight.split(self.in_channels, dim=1), strict=True):
-            (fused if is_fused(x.shape[2:], size, weight) else near).append((x, weight))
+            (fused if is_cheaper(x.shape[2:], size, weight) else near).append((x, weight))
         return fused, near
 
     def idle_multiply_adds(self, sources: Sequence[Tensor], size: Sequence[int] | None = None) -> int:

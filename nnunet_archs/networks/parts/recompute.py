@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .plain import is_exported
+
 Result = TypeVar("Result", Tensor, tuple[Tensor, Tensor])
 
 
@@ -17,6 +19,6 @@ def recomputed(function: Callable[..., Result], *inputs: Tensor, when: bool = Tr
 
     There it runs again, dropping the same values, as far as to the last result that backward asks for.
     """
-    if not when or not torch.is_grad_enabled():
+    if not when or not torch.is_grad_enabled() or is_exported():
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False)

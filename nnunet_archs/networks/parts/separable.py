@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -54,19 +54,29 @@ def fuse(sources: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[in
         # as torch's autocast: double precision stays
         half = torch.get_autocast_dtype(device)
         inputs = [x if x.dtype == torch.float64 else x.to(half) for x in inputs]
-    # not every torch can trace an autograd function of which no gradient is asked
+    if torch.compiler.is_compiling():
+        return fused_operator(inputs, size, how).transpose(0, 1)
     differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     run = _Fuse.apply if differentiated else fused_sum
     return run(tuple(size), how, *inputs).transpose(0, 1)
 
 
-def fused_sum(size: tuple[int, ...], how: Interpolation, *inputs: Tensor) -> Tensor:
+def fused_sum(size: Sequence[int], how: Interpolation, *inputs: Tensor) -> Tensor:
     """`fuse`, to `(C_out, B, *size)`, without gradients."""
     n = len(inputs) // 2
     out = inputs[0].new_empty(inputs[n].shape[0], inputs[0].shape[0], *size)
     for k, (x, weight) in enumerate(zip(inputs[:n], inputs[n:], strict=True)):
         _Term(x, weight, size, how).add_to(out, add=k > 0)
     return out
+
+
+def fused_gradients(size: Sequence[int], how: Interpolation, grad: Tensor, *inputs: Tensor) -> list[Tensor]:
+    """Gradients of `fused_sum`'s inputs, for that of the sum."""
+    n = len(inputs) // 2
+    grad = grad.contiguous()
+    pairs = zip(inputs[:n], inputs[n:], strict=True)
+    of_sources, of_weights = zip(*(_Term(x, weight, size, how).gradients(grad) for x, weight in pairs), strict=True)
+    return [*of_sources, *of_weights]
 
 
 class _Fuse(torch.autograd.Function):
@@ -80,12 +90,45 @@ class _Fuse(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        inputs = ctx.saved_tensors  # checkpointing gives them out once
-        n = len(inputs) // 2
-        grad = grad.contiguous()
-        pairs = zip(inputs[:n], inputs[n:], strict=True)
-        grads = [_Term(x, weight, ctx.size, ctx.how).gradients(grad) for x, weight in pairs]
-        return (None, None, *(x for x, _ in grads), *(w for _, w in grads))
+        # checkpointing gives the saved tensors out once
+        return (None, None, *fused_gradients(ctx.size, ctx.how, grad, *ctx.saved_tensors))
+
+
+# the same for torch.compile, to which it is one operator: unrolled, the loops over chunks and axes would be thousands
+
+
+@torch.library.custom_op("nnunet_archs::fused_sum", mutates_args=())
+def fused_operator(inputs: list[Tensor], size: list[int], how: str) -> Tensor:
+    """`fused_sum`."""
+    return fused_sum(size, cast(Interpolation, how), *inputs)
+
+
+@torch.library.custom_op("nnunet_archs::fused_gradients", mutates_args=())
+def fused_gradients_operator(grad: Tensor, inputs: list[Tensor], size: list[int], how: str) -> list[Tensor]:
+    """`fused_gradients`."""
+    return [x.contiguous() for x in fused_gradients(size, cast(Interpolation, how), grad, *inputs)]
+
+
+@fused_operator.register_fake
+def _(inputs: list[Tensor], size: list[int], how: str) -> Tensor:
+    return inputs[0].new_empty(inputs[len(inputs) // 2].shape[0], inputs[0].shape[0], *size)
+
+
+@fused_gradients_operator.register_fake
+def _(grad: Tensor, inputs: list[Tensor], size: list[int], how: str) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in inputs]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    tensors, ctx.size, ctx.how = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return fused_gradients_operator(grad, list(ctx.saved_tensors), ctx.size, ctx.how), None, None
+
+
+fused_operator.register_autograd(_backward, setup_context=_save)
 
 
 class _Term:
@@ -216,15 +259,15 @@ def multiply(
             target.copy_(target + z if add else z)
 
 
-def bands(n_to: int, n_from: int, taps: int) -> list[tuple[slice, slice]]:
+def bands(n_to: int, n_from: int, taps: int, block: int | None = None) -> list[tuple[slice, slice]]:
     """Blocks of the positions of one grid, each with the positions of another that it depends on.
 
     A position p of the fine grid, shifted by a tap, lies between two of the coarse one: floor(p / factor), one less
     where corners are aligned, and the next.
     """
-    reach, blocks = taps // 2, []
-    for start in range(0, n_to, BLOCK):
-        stop = min(start + BLOCK, n_to)
+    reach, blocks, block = taps // 2, [], block or BLOCK
+    for start in range(0, n_to, block):
+        stop = min(start + block, n_to)
         if n_to >= n_from:
             low, high = (start - reach) * n_from // n_to - 1, (stop - 1 + reach) * n_from // n_to + 2
         else:

@@ -6,7 +6,7 @@ from .network import LinkNet
 
 
 class LinkNetTrainer(PaperTrainer):
-    """LinkNet in nnU-Net's training recipe."""
+    """LinkNet in nnU-Net's training."""
 
     network_class = LinkNet
-    recipe = "nnunet"
+    objective = "nnunet"

@@ -14,8 +14,9 @@ Where this departs from the paper or settles what it leaves open:
   the pyramid does it, by nearest neighbours. X[3, 0] passes a 3 x 3 convolution, as a pyramid's last level does.
 - VGG16's levels are those of timm: conv3_3, conv4_3, conv5_3 and what is pooled of it.
 - Anchors are of 8 to 128 pixels, and up to 400 objects are found in a patch, for nuclei are small and many.
-- Of a pixel in several masks, the most probable has it. Its probability is that of the label, one minus it that of
-  background. Objects below a score of 0.5 are left out.
+- Of a pixel in several masks, the object of highest score has it; objects that keep less than half of their pixels are
+  others found twice, and left out, as are those of a score below 0.5. The highest probability of a pixel is that of its
+  label, one minus it that of background.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ SIZES = (8, 16, 32, 64, 128)  # of anchors in pixels, P2 to P6
 MOST_OBJECTS = 400  # in a patch
 REGIONS = 512  # that the heads are trained with, of every image
 LIKELY = 0.5  # least score of an object, and probability of its pixels
+SEEN = 0.5  # least share of its pixels that is an object's own
 UNLIKELY = 1e-4  # the probability of labels that a pixel has not
 
 
@@ -161,9 +163,9 @@ class MaskRCNN(ForeignNetwork):
     def paint(self, found: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor:
         """Logits `(3, *size)` of an image's objects."""
         masks = paste_masks_in_image(found["masks"], found["boxes"], size)[:, 0]
-        # the first is nobody's: an image without objects has it alone
-        probability, owner = torch.cat([masks.new_full((1, *size), 0.0), masks]).max(dim=0)
-        owner = torch.where(probability > LIKELY, owner, 0)
+        masks = masks[is_seen(masks > LIKELY)]
+        probability = torch.cat([masks.new_zeros(1, *size), masks]).amax(dim=0)
+        owner = first_of(masks > LIKELY)
         label = torch.where(owner > 0, torch.where(is_border(owner, self.border.tolist()), BORDER, CORE), BACKGROUND)
         of_label = torch.where(owner > 0, probability, 1 - probability)
         painted = torch.full((len(LABELS), *size), UNLIKELY, device=masks.device)
@@ -173,6 +175,18 @@ class MaskRCNN(ForeignNetwork):
     @override
     def outputs(self, x: Tensor) -> list[Tensor]:
         return [self(x)]
+
+
+def first_of(masks: Tensor) -> Tensor:
+    """The number from 1 of the first of `(N, H, W)` masks that has a pixel; 0 where none has it."""
+    numbered = torch.cat([masks.new_zeros(1, *masks.shape[1:]), masks])
+    return numbered.byte().argmax(dim=0)  # the first of several
+
+
+def is_seen(masks: Tensor) -> Tensor:
+    """Which of the masks have most of their pixels for themselves, where those before them come first."""
+    visible = torch.bincount(first_of(masks).flatten(), minlength=len(masks) + 1)[1:]
+    return visible > SEEN * masks.sum(dim=(1, 2))
 
 
 def is_border(owner: Tensor, width: Sequence[float]) -> Tensor:

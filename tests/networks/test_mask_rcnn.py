@@ -56,7 +56,7 @@ def test_logits_of_cores_and_borders(network):
         on_meta.train()(torch.empty(2, 2, *PATCH, device="meta"))
 
 
-def test_objects_are_painted_with_borders_and_the_more_probable_has_a_pixel():
+def test_objects_are_painted_with_borders_and_that_of_higher_score_has_a_pixel():
     net = made(MaskRCNN)
     net.border.fill_(2.0)
     masks = torch.stack([torch.full((1, 28, 28), 0.9), torch.full((1, 28, 28), 0.8)])
@@ -67,6 +67,8 @@ def test_objects_are_painted_with_borders_and_the_more_probable_has_a_pixel():
     assert probability[1, 20, 15] == pytest.approx(0.9)
     assert probability[0, 20, 15] == pytest.approx(0.1)
     assert probability[2, 20, 15] == pytest.approx(1e-4)
+    again = net.paint({"masks": masks[[0, 0, 1]], "boxes": torch.cat([boxes[:1], boxes[:1] + 2, boxes[1:]])}, PATCH)
+    assert torch.equal(again.argmax(dim=0), labels)  # what is found twice is one object
     nothing = net.paint({"masks": masks[:0], "boxes": boxes[:0]}, PATCH)
     assert (nothing.argmax(dim=0) == 0).all()
 

@@ -22,10 +22,10 @@ Where this departs from the paper or settles what it leaves open:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +78,7 @@ class MaskRCNN(ForeignNetwork):
     smallest: ClassVar = 64
     has_width: ClassVar = False
     is_graph: ClassVar = False
-    wiring: ClassVar[Callable[[int], Wiring] | None] = None
+    body: Any  # torchvision's
 
     def __init__(
         self,
@@ -101,12 +101,17 @@ class MaskRCNN(ForeignNetwork):
         self.register_buffer("border", torch.ones(2))
         self.border: Tensor
 
+    @staticmethod
+    def wiring(last: int) -> Wiring | None:
+        """How the pyramid's nodes are connected; None: as those of Lin et al."""
+        return None
+
     @override
     def build(
         self, topology: Topology, patch_size: Axes, input_channels: int, num_classes: int, n_heads: int
     ) -> nn.Module:
         body = TorchvisionsMaskRCNN(
-            Levels(TimmLevels(self.encoder, input_channels, STEPS), self.width, topology, type(self).wiring),
+            Levels(TimmLevels(self.encoder, input_channels, STEPS), self.width, topology, self.wiring(len(STEPS) - 1)),
             num_classes=2,  # object or none
             rpn_anchor_generator=AnchorGenerator(tuple((size,) for size in SIZES), (SHAPES,) * len(SIZES)),
             mask_head=MaskRCNNHeads(self.width, (self.width,) * 4, 1),
@@ -206,9 +211,7 @@ def is_border(owner: Tensor, width: Sequence[float]) -> Tensor:
 class Levels(nn.Module):
     """A model's levels, and the pyramid of them: torchvision's, or a grid of a wiring."""
 
-    def __init__(
-        self, encoder: TimmLevels, width: int, topology: Topology, wiring: Callable[[int], Wiring] | None
-    ) -> None:
+    def __init__(self, encoder: TimmLevels, width: int, topology: Topology, wiring: Wiring | None) -> None:
         super().__init__()
         self.out_channels = width
         self.encoder = encoder
@@ -226,15 +229,13 @@ class Levels(nn.Module):
 class GridPyramid(nn.Module):
     """The grid of a wiring over four levels, all nodes of one width; the plan's normalisation and activation."""
 
-    def __init__(
-        self, in_channels: Sequence[int], width: int, topology: Topology, wiring: Callable[[int], Wiring]
-    ) -> None:
+    def __init__(self, in_channels: Sequence[int], width: int, topology: Topology, wiring: Wiring) -> None:
         super().__init__()
         n = len(in_channels)
         kernels, strides = [(3, 3)] * n, [(1, 1), *[(2, 2)] * (n - 1)]
         own = replace(topology, n_stages=n, features_per_stage=[width] * n, kernel_sizes=kernels, strides=strides)
         self.laterals = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in in_channels)
-        self.grid = Grid(wiring(own.last), partial(make_node, topology=own))
+        self.grid = Grid(wiring, partial(make_node, topology=own))
         self.deepest = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, levels: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -255,16 +256,16 @@ def make_node(node: Node, sources: Sequence[Node], *, topology: Topology) -> nn.
 class MaskRCNNPlusPlus(MaskRCNN):
     """Mask R-CNN2+: the pyramid wired as UNet++."""
 
-    wiring: ClassVar = staticmethod(unet_plus_plus)
+    wiring = staticmethod(unet_plus_plus)
 
 
 class MaskRCNN3Plus(MaskRCNN):
     """Mask R-CNN3+: the pyramid wired as UNet 3+."""
 
-    wiring: ClassVar = staticmethod(unet_3_plus)
+    wiring = staticmethod(unet_3_plus)
 
 
 class MaskRCNNSharp(MaskRCNN):
     """Mask R-CNN#: the pyramid wired as UNet#."""
 
-    wiring: ClassVar = staticmethod(unet_sharp)
+    wiring = staticmethod(unet_sharp)

@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hold-out", action="store_true", help=held_out)
     binary = "labels of a folder of images and labels are ids of instances: all above 0 become 1"
     parser.add_argument("--binary", action="store_true", help=binary)
+    instances = "labels are ids of instances: each becomes a core and a border of this width (as 2voxels or 0.5mm; "
+    instances += "default: 2voxels), and `nnunet-archs instances` makes instances of the predictions"
+    parser.add_argument("--instances", nargs="?", const="2voxels", metavar="WIDTH", help=instances)
     cropped = "crop an nnU-Net raw data set to what this trained model predicts in fold_*/validation; predictions of "
     cropped += "test cases may follow in another folder"
     parser.add_argument("--crop-to", type=Path, nargs="+", metavar="MODEL_FOLDER", help=cropped)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "nnunet_archs"
 MAPPED = ("trainers", "plans", "scripts")  # folders of the checkout that are installed into the package
 FLOORS = (
-    ("files", "tables"),
+    ("files", "tables", "instances", "lengths"),
     ("networks", "losses", "discovery"),
     ("measure", "fidelity", "nnunet"),
     ("trainers", "testing"),

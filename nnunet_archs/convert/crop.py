@@ -6,7 +6,6 @@ Of a case that a model was trained on, its prediction is better than it will be 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,29 +14,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from nnunet_archs.lengths import Length
+
 from .case_files import Box, Case
 from .cut import CANNOT_BE_CUT, read_voxels
 from .folders import inspect_folder
 from .raw_data import Fold, RawData
 
 BOXES = "boxes.json"
-
-
-@dataclass(frozen=True)
-class Margin:
-    """What is kept round a region, on each side."""
-
-    length: float
-    is_mm: bool
-
-    @property
-    def text(self) -> str:
-        """As the user gives it."""
-        return f"{self.length:g}{'mm' if self.is_mm else 'voxels'}"
-
-    def voxels(self, spacing: Sequence[float]) -> list[int]:
-        """Whole voxels of each axis that make at least this length."""
-        return [int(np.ceil(self.length / (mm if self.is_mm else 1))) for mm in spacing]
 
 
 @dataclass(frozen=True)
@@ -56,7 +40,7 @@ class Region:
         return {**box, "of": list(self.shape), "predicted": self.is_found, "labelled_voxels_lost": self.n_lost}
 
 
-def inspect_crop(folder: Path, predictions: Sequence[Path], margin: Margin) -> RawData:
+def inspect_crop(folder: Path, predictions: Sequence[Path], margin: Length) -> RawData:
     """Check a raw data set and the predictions of it; what is to be written.
 
     Raises:
@@ -83,7 +67,7 @@ def inspect_crop(folder: Path, predictions: Sequence[Path], margin: Margin) -> R
     regions = {case.name: region_of(case, files[case.name], margin, ignored) for case in progress}
     left_out = [case.name for case in test if case.name not in files]
     seen = [case.name for case in training if case.name not in out_of_fold]
-    cropped_to = {"predictions": [str(place) for place in predictions], "margin": margin.text}
+    cropped_to = {"predictions": [str(place) for place in predictions], "margin": str(margin)}
     return replace(
         data,
         dataset_json={**data.dataset_json, "cropped_to": cropped_to},
@@ -94,14 +78,6 @@ def inspect_crop(folder: Path, predictions: Sequence[Path], margin: Margin) -> R
         notes=(*data.notes, *notes_of(regions, left_out, seen)),
         more={BOXES: {name: region.facts() for name, region in regions.items()}},
     )
-
-
-def margin_of(text: str) -> Margin:
-    """A margin of what the user gives. Raises ValueError where it is no length."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(mm|voxels?)", text)
-    if not match:
-        raise ValueError(f"--margin {text} is no length: give one as 10mm or 8voxels")
-    return Margin(float(match[1]), match[2] == "mm")
 
 
 def predictions_in(places: Sequence[Path], ending: str) -> tuple[dict[str, dict[str, Path]], dict[str, Path]]:
@@ -126,7 +102,7 @@ def files_in(folder: Path, ending: str) -> dict[str, Path]:
     return {file.name.removesuffix(ending): file for file in sorted(folder.glob(f"[!.]*{ending}"))}
 
 
-def region_of(case: Case, prediction: Path, margin: Margin, ignored: int | None) -> Region:
+def region_of(case: Case, prediction: Path, margin: Length, ignored: int | None) -> Region:
     """The box round all that is predicted. Raises ValueError where the prediction is of another size than the case."""
     predicted, spacing = read_voxels(prediction)
     labels, _ = read_voxels(case.label)

@@ -14,6 +14,8 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from tqdm import tqdm
 
+from nnunet_archs.instances import described
+from nnunet_archs.lengths import Length
 from nnunet_archs.nnunet.datasets import normal_form
 from nnunet_archs.nnunet.images import read_image, reader_for
 
@@ -32,11 +34,13 @@ FORMS = (
 ENDINGS = sorted({ending for reader in LIST_OF_IO_CLASSES for ending in reader.supported_file_endings})
 
 
-def inspect_folder(folder: Path, *, hold_out: bool = True, binary: bool = False) -> RawData:
+def inspect_folder(
+    folder: Path, *, hold_out: bool = True, binary: bool = False, border: Length | None = None
+) -> RawData:
     """Read all images and labels of `folder` and return what is to be written; nothing is written yet.
 
     With `hold_out` a fifth of the cases is kept for testing where there are no others. With `binary` labels of pairs
-    are ids of instances, and all above 0 become one label.
+    are ids of instances, and all above 0 become one label; with a `border` they become cores and borders of its width.
 
     Raises ValueError for a folder of no known form, an image without label and the reverse, a file that is no
     image, labels of another shape than their image or with unknown values, and fewer than 5 training cases.
@@ -44,11 +48,11 @@ def inspect_folder(folder: Path, *, hold_out: bool = True, binary: bool = False)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: give {FORMS}")
     if (folder / "dataset.json").is_file():
-        if binary:
-            raise ValueError(f"{folder / 'dataset.json'} says what the labels are: leave --binary out")
+        for option in (name for name, given in {"binary": binary, "instances": border}.items() if given):
+            raise ValueError(f"{folder / 'dataset.json'} says what the labels are: leave --{option} out")
         return _check_count(_inspect_dataset(folder), folder, hold_out=hold_out)
     if (folder / "images").is_dir() and (folder / "labels").is_dir():
-        return _check_count(_inspect_pairs(folder, binary=binary), folder, hold_out=hold_out)
+        return _check_count(_inspect_pairs(folder, binary=binary, border=border), folder, hold_out=hold_out)
     what = "holds neither dataset.json nor images/ and labels/" if any(folder.iterdir()) else "is empty"
     raise ValueError(f"{folder} {what}: give {FORMS}")
 
@@ -93,7 +97,7 @@ def _inspect_dataset(folder: Path) -> RawData:
     )
 
 
-def _inspect_pairs(folder: Path, *, binary: bool) -> RawData:
+def _inspect_pairs(folder: Path, *, binary: bool, border: Length | None) -> RawData:
     """Inspect a folder with `images` and `labels` of equal names."""
     endings = {_ending(file) for part in ("images", "labels") for file in _files(folder / part)}
     if len(endings) > 1:
@@ -105,14 +109,16 @@ def _inspect_pairs(folder: Path, *, binary: bool) -> RawData:
     progress = tqdm(cases, desc="Checking", unit="case", leave=False, disable=None)
     contents = [check_case(case, reader, n_channels) for case in progress]
     values = {0}.union(*(found.values for found in contents))
-    new_labels = _consecutive(values, folder / "labels", binary=binary)
+    new_labels = _consecutive(values, folder / "labels", binary=binary or border is not None)
     is_natural = isinstance(reader, NaturalImage2DIO)
     drop_alpha = is_natural and n_channels == 4
     is_renumbered = any(value != label for value, label in new_labels.items())
     notes = list(_notes(contents))
     if isinstance(reader, SimpleITKIO) and n_channels > 1:
         notes.append(f"the {n_channels} volumes of each file become {n_channels} channels")
-    if binary:
+    if border:
+        notes.append(f"labels above 0 are ids of instances: each becomes a core in a border of {border}")
+    elif binary:
         notes.append("labels above 0 are ids of instances: all become 1")
     elif is_renumbered:
         notes.append("label values become " + ", ".join(f"{old} → {new}" for old, new in new_labels.items()))
@@ -123,13 +129,15 @@ def _inspect_pairs(folder: Path, *, binary: bool) -> RawData:
             "file_ending": ending,
             "channel_names": _channel_names(3 if drop_alpha else n_channels, is_natural),
             "labels": {"background": 0, "foreground": 1} if binary else _names(new_labels),
+            **(described(str(border)) if border else {}),
         },
         tuple(cases),
         (),
         is_flat=all(found.is_flat for found in contents),
         may_be_4d=isinstance(reader, SimpleITKIO),
         drop_alpha=drop_alpha,
-        new_labels=new_labels if is_renumbered else None,
+        new_labels=new_labels if is_renumbered and not border else None,
+        border=border,
         notes=tuple(notes),
     )
 

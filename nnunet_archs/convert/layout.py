@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_archs.lengths import Length
+
 from .pixels import Window
 from .raw_data import Item
 from .splits import Split
@@ -19,6 +21,7 @@ class Options:
     size: int | None = None  # of pictures, in pixels
     window: Window | None = None  # of CT
     annotations: Path | None = None  # of readers, where they are not beside the images
+    instances: Length | None = None  # the width of the borders, where objects are told apart
 
 
 @dataclass(frozen=True)

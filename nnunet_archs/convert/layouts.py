@@ -8,6 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from nnunet_archs.instances import described
+from nnunet_archs.lengths import Length
+
 from .case_files import Case
 from .folders import FORMS, check_files
 from .layout import Layout, Options
@@ -109,9 +112,11 @@ def _dataset_json(layout: Layout, options: Options, ending: str) -> dict[str, An
     if any(isinstance(label, list) for label in layout.labels.values()):
         content["regions_class_order"] = list(range(1, len(regions) + 1))
     asked = {option.name: getattr(options, option.name) for option in fields(Options)}
-    if given := {name: str(value) if isinstance(value, Path) else value for name, value in asked.items() if value}:
+    if given := {
+        name: str(value) if isinstance(value, (Path, Length)) else value for name, value in asked.items() if value
+    }:
         content["converted_with"] = given
-    return content
+    return content | (described(str(options.instances)) if options.instances else {})
 
 
 def _holds(folder: Path, mark: str) -> bool:

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 from nnunet_archs.files import atomic_folder
+from nnunet_archs.lengths import length_of
 from nnunet_archs.nnunet.datasets import FOLDERS, check_folders
 
-from .crop import inspect_crop, margin_of
+from .crop import inspect_crop
 from .folders import inspect_folder
 from .layout import Layout, Options
 from .layouts import inspect_layout, layout_of
@@ -43,14 +44,19 @@ def convert(args: argparse.Namespace) -> Path:
 def inspect(args: argparse.Namespace, folder: Path, layout: Layout | None) -> RawData:
     """Check what there is to convert."""
     if args.crop_to:
-        if refused := [name for name in (*NOT_OF_FOLDERS, "layout", "hold_out", "binary") if getattr(args, name)]:
+        if refused := [
+            name for name in (*NOT_OF_FOLDERS, "layout", "hold_out", "binary", "instances") if getattr(args, name)
+        ]:
             raise ValueError(f"--crop-to does nothing else: leave --{refused[0].replace('_', '-')} out")
-        return inspect_crop(folder, [place.resolve() for place in args.crop_to], margin_of(args.margin))
-    options = Options(args.size, window_of(args.window), args.annotations)
+        return inspect_crop(folder, [place.resolve() for place in args.crop_to], length_of(args.margin, "margin"))
+    border = length_of(args.instances, "instances") if args.instances else None
+    options = Options(args.size, window_of(args.window), args.annotations, border)
     if layout is None:
+        if args.binary and border:
+            raise ValueError("--binary and --instances are two readings of the same ids: leave one out")
         for name in (name for name in NOT_OF_FOLDERS if getattr(args, name) is not None):
             raise ValueError(f"--{name} is for official layouts, and {folder} has none: leave it out")
-        return inspect_folder(folder, hold_out=args.hold_out, binary=args.binary)
+        return inspect_folder(folder, hold_out=args.hold_out, binary=args.binary, border=border)
     for name in (name for name in ("hold_out", "binary") if getattr(args, name)):
         raise ValueError(f"--{name.replace('_', '-')} is for folders of images and labels, not for {layout.name}")
     return inspect_layout(layout, folder, options, args.split, args.seed)

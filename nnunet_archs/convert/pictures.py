@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import tifffile
 from nnunet_archs.nnunet.whole import check_whole
 
 from .layout import Layout, Options, found, listed, there
-from .pixels import HALF, Array, check_same_size, read_picture, resized_edge, resized_mask, resized_picture
+from .pixels import HALF, Array, check_same_size, objects, read_picture, resized_edge, resized_mask, resized_picture
 from .raw_data import Drawn, Unit
 from .splits import SEED_41, SELECTED, Split, shares, train_is_a_part
 
@@ -31,19 +32,20 @@ def find_dsb2018(folder: Path, options: Options) -> list[Unit]:
         masks = listed(case, "masks/*.png")
         if not masks:
             raise ValueError(f"{case} has no masks/*.png: every picture has a mask for each nucleus; unpack it again")
-        units.append(Unit(case.name, partial(draw_dsb2018, case.name, image, masks, options.size)))
+        units.append(Unit(case.name, partial(draw_dsb2018, case.name, image, masks, options)))
     return units
 
 
-def draw_dsb2018(name: str, image_file: Path, masks: list[Path], size: int | None) -> Iterator[Drawn]:
-    """The picture, and all nuclei as one label."""
+def draw_dsb2018(name: str, image_file: Path, masks: list[Path], options: Options) -> Iterator[Drawn]:
+    """The picture, and all nuclei as one label, or as cores and borders."""
     image = read_picture(image_file, "RGB")
     nuclei = np.zeros(image.shape[:2], dtype=np.uint16)
     for number, file in enumerate(masks, start=1):
         mask = read_picture(file, "L")
         check_same_size(image, mask, image_file, file)
         nuclei[mask > HALF] = number
-    yield square(name, image, nuclei > 0, size)
+    drawn = square(name, image, nuclei, options.size)
+    yield replace(drawn, label=objects(drawn.label, options.instances))
 
 
 def find_glas(folder: Path, options: Options) -> list[Unit]:
@@ -54,23 +56,23 @@ def find_glas(folder: Path, options: Options) -> list[Unit]:
         if not (part := re.fullmatch(r"(train|testA|testB)_\d+", name)):
             raise ValueError(f"{label} is none of train_*, testA_* and testB_*: rename or remove it")
         image = there(label.with_name(f"{name}.bmp"), label)
-        units.append(Unit(name, partial(draw_glas, name, image, label, options.size), part=part[1]))
+        units.append(Unit(name, partial(draw_glas, name, image, label, options), part=part[1]))
     return units
 
 
-def draw_glas(name: str, image_file: Path, label_file: Path, size: int | None) -> Iterator[Drawn]:
+def draw_glas(name: str, image_file: Path, label_file: Path, options: Options) -> Iterator[Drawn]:
     """The picture and its glands; with a size, square crops of it that cover it, its shorter side being scaled."""
     image, glands = read_picture(image_file, "RGB"), read_picture(label_file)
     check_same_size(image, glands, image_file, label_file)
-    if size is None:
-        yield Drawn(name, image, glands > 0)
+    if (size := options.size) is None:
+        yield Drawn(name, image, objects(glands, options.instances))
         return
     scale = size / min(glands.shape)
     shape = [round(n * scale) for n in glands.shape]
     image, glands = resized_picture(image, shape), resized_mask(glands, shape)
     for number, (top, left) in enumerate(corners(shape, size)):
         crop = np.s_[top : top + size, left : left + size]
-        yield Drawn(f"{name}_crop{number}", image[crop], glands[crop] > 0)
+        yield Drawn(f"{name}_crop{number}", image[crop], objects(glands[crop], options.instances))
 
 
 def corners(shape: list[int], size: int) -> list[tuple[int, int]]:
@@ -165,15 +167,18 @@ def of_masks(name: str) -> dict[str, int | list[int]]:
     return {"background": 0, name: 1}
 
 
-def pictures(name: str, find: Callable[[Path, Options], list[Unit]], **rest: object) -> Layout:
+def pictures(
+    name: str, find: Callable[[Path, Options], list[Unit]], *, takes: tuple[str, ...] = ("size",), **rest: object
+) -> Layout:
     """A layout of pictures, which can be resized."""
-    return Layout(name=name, find=find, takes=("size",), **rest)  # type: ignore[arg-type]
+    return Layout(name=name, find=find, takes=takes, **rest)  # type: ignore[arg-type]
 
 
 LAYOUTS = (
     pictures(
         "dsb2018",
         find_dsb2018,
+        takes=("size", "instances"),
         title="2018 Data Science Bowl, nuclei",
         form="stage1_train/<id>/images/<id>.png and stage1_train/<id>/masks/*.png, a mask for each nucleus",
         marks=("stage1_train/*/masks", "*/masks/*.png"),
@@ -190,6 +195,7 @@ LAYOUTS = (
     pictures(
         "glas",
         find_glas,
+        takes=("size", "instances"),
         title="MICCAI 2015 Gland Segmentation Challenge (Warwick-QU)",
         form="train_1.bmp, train_1_anno.bmp, testA_*, testB_* in one folder",
         marks=("train_*_anno.bmp",),

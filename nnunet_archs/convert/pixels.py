@@ -12,6 +12,8 @@ import SimpleITK
 from PIL import Image, UnidentifiedImageError
 from skimage.draw import polygon2mask
 
+from nnunet_archs.instances import encode
+from nnunet_archs.lengths import Length
 from nnunet_archs.nnunet.whole import check_whole
 
 HALF = 127  # of a mask of bytes: what is above is foreground
@@ -70,7 +72,12 @@ def resized_picture(picture: Array, shape: Sequence[int]) -> Array:
 
 def resized_mask(mask: Array, shape: Sequence[int]) -> Array:
     """A label map in another size, each pixel as its nearest."""
-    return resized(mask.astype(np.uint8), shape, Image.Resampling.NEAREST).astype(mask.dtype)
+    return resized(mask.astype(np.int32), shape, Image.Resampling.NEAREST).astype(mask.dtype)
+
+
+def objects(ids: Array, border: Length | None) -> Array:
+    """The objects of a picture as a mask, or as cores and borders of this width."""
+    return ids > 0 if border is None else encode(ids, border.length, border.units((1.0,) * ids.ndim))
 
 
 def resized_edge(mask: Mask, shape: Sequence[int]) -> Mask:

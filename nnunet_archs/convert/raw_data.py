@@ -16,6 +16,8 @@ from batchgenerators.utilities.file_and_folder_operations import save_json
 from skimage.io import imread, imsave
 from tqdm import tqdm
 
+from nnunet_archs.instances import encode
+from nnunet_archs.lengths import Length
 from nnunet_archs.nnunet.images import reader_for
 
 from .case_files import Box, Case, check_case
@@ -62,6 +64,7 @@ class RawData:
     may_be_4d: bool = False  # a file may hold a volume for each channel, as the MSD has it: they are split
     drop_alpha: bool = False  # RGBA images
     new_labels: Mapping[int, int] | None = None  # values in the files -> consecutive ones
+    border: Length | None = None  # label maps hold ids of instances, which become cores and borders of this width
     notes: tuple[str, ...] = ()  # what the user should know
     folds: tuple[Fold, ...] = ()  # none: nnU-Net makes its own
     more: Mapping[str, Any] = field(default_factory=dict)  # further JSON files, by their names
@@ -131,16 +134,25 @@ def _write_images(case: Case, folder: Path, data: RawData) -> None:
 
 
 def _write_label(case: Case, folder: Path, data: RawData) -> None:
-    """Write a case's label map: a copy, or with consecutive labels."""
+    """Write a case's label map: a copy, or with consecutive labels, or cores and borders."""
     target = folder / f"{case.name}{data.dataset_json['file_ending']}"
-    if data.new_labels is None:
+    if data.new_labels is None and data.border is None:
         _copy(case.label, target, case.box)
         return
     reader = reader_for(data.dataset_json, case.label)
     label, properties = reader.read_seg(str(case.label))
-    old = np.array(sorted(data.new_labels))
-    new = np.array([data.new_labels[value] for value in old], dtype=np.uint8)
-    reader.write_seg(new[np.searchsorted(old, label[0])], str(target), properties)
+    if data.border:
+        new = encode(label[0], data.border.length, data.border.units(properties["spacing"]))
+    else:
+        new = renumbered(label[0], data.new_labels or {})
+    reader.write_seg(new, str(target), properties)
+
+
+def renumbered(label: Array, new_labels: Mapping[int, int]) -> Array:
+    """A label map with other labels."""
+    old = np.array(sorted(new_labels))
+    new = np.array([new_labels[value] for value in old], dtype=np.uint8)
+    return new[np.searchsorted(old, label)]
 
 
 def _copy(file: Path, target: Path, box: Box | None) -> None:

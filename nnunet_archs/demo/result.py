@@ -72,7 +72,7 @@ def draw_extremes(run: Run, cases: Mapping[str, CaseDice], dataset_json: Mapping
         image, truth = images / f"{case}_0000{ending}", labels / f"{case}{ending}"
         prediction = {f"{which}: {case}, Dice {_format(mean_dice(cases[case]))}": run.predictions / f"{case}{ending}"}
         drawn[which] = folder / f"{run.name}_{which}.png"
-        png, _ = draw_files(reader, [image], truth, prediction, dataset_json["labels"])
+        png, _ = draw_files(reader, [image], truth, prediction, dataset_json)
         drawn[which].write_bytes(png)
     return drawn
 

@@ -61,7 +61,7 @@ UNET_SHARP = Paper(
             "hold 9,220,480 parameters, and the whole UNet is printed at 7.85M. `_vgg16` and `_resnet101` put the "
             "decoder on timm's models, with the encoder's maps as they are and nodes as wide as before. VGG's maps end "
             "before its fifth pooling; ResNet's begin at stride 2, and two convolutions of the image stand above them. "
-            "Table 2's forms of Mask R-CNN are not built.",
+            "Table 2's forms of Mask R-CNN have a pyramid on strides 4 to 32, its nodes 256 wide.",
             released="The encoder has two convolutions a stage. There is no other.",
         ),
         Reading(

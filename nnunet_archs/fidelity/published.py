@@ -24,6 +24,7 @@ from nnunet_archs.networks.focusnet import FocusNetPlusPlus
 from nnunet_archs.networks.focusnet_2019 import FocusNet
 from nnunet_archs.networks.improved_skip import ClassicalUNet, ImprovedSkipConcatUNet, ImprovedSkipUNet
 from nnunet_archs.networks.infnet import InfNet
+from nnunet_archs.networks.mask_rcnn import MaskRCNN, MaskRCNN3Plus, MaskRCNNPlusPlus, MaskRCNNSharp
 from nnunet_archs.networks.parts.contract import SegmentationNetwork
 from nnunet_archs.networks.parts.topology import TopologyKwargs
 from nnunet_archs.networks.pre_activation_unet import PreActivationUNet
@@ -134,6 +135,8 @@ _FOCUS_RELEASED = (48, 96, 156, 256, 512)
 _RESNET50 = (256, 512, 1024, 2048)  # decided by the network, whatever a plan says
 _KITS = (30, 60, 120, 240, 320, 320)
 _CROSSLINK = (32, 64, 128, 256, 512, 512)
+
+_DEEPEST = "; 590,080 of these are the 3 x 3 convolution of the deepest level"
 
 
 def _table1(name: str, network: type[SegmentationNetwork], printed: str, **row: Any) -> Published:
@@ -611,5 +614,20 @@ PUBLISHED = (
         features=(64, 256, 512, 1024, 2048, 2048),
         options={"patch_size": (352, 352), "edges": True},
         note="the paper prints no size; its authors' code has the encoder's classifier too, which makes 33,121,721",
+    ),
+    *(
+        _table1(
+            f"Mask R-CNN{form}{spelled}",
+            network,
+            "",
+            source="Table 2",
+            features=_CROSSLINK,  # decided by the network
+            classes=3,
+            options={"patch_size": (64, 64), "encoder": model},
+            words=words,
+            note="the paper prints no size" + (_DEEPEST if form else ""),
+        )
+        for spelled, model, words in (("", "resnet101", ""), (" (VGG16)", "vgg16", "_vgg16"))
+        for form, network in (("", MaskRCNN), ("2+", MaskRCNNPlusPlus), ("3+", MaskRCNN3Plus), ("#", MaskRCNNSharp))
     ),
 )

@@ -113,14 +113,6 @@ SYSTEMS = (
     ),
     *_systems(
         UNET_SHARP,
-        "Table 2",
-        *(
-            (name, "", "not built yet: nnU-Net has no instances; UNetSharpTrainer_resnet101 segments without them")
-            for name in ("Mask R-CNN", "Mask R-CNN2+", "Mask R-CNN3+", "Mask R-CNN#")
-        ),
-    ),
-    *_systems(
-        UNET_SHARP,
         "Table 3",
         ("nnU-Net", "PlainConvUNetTrainer", "its size is decided by the plan"),
         ("PSPNet", "PSPNetTrainer"),

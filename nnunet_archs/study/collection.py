@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nnunet_archs.files import write_whole
+from nnunet_archs.instances import decode, is_encoded
 from nnunet_archs.measure.counts import count
+from nnunet_archs.measure.instances import instance_metrics
 from nnunet_archs.measure.memory import GIB
 from nnunet_archs.nnunet.commands import last_line
 from nnunet_archs.nnunet.images import Array, read_labels
@@ -172,11 +174,24 @@ def measure_case(job: Job, case: str, counted: Mapping[str, Any], tolerance: flo
             values = case_metrics(*masks, spacing, tolerance=tolerance, ignored=ignored)
             check_counts(name, values, counted[file][str(label)])
             rows.append({"case": case, "label": name, **values})
+        if is_encoded(dataset_json):
+            return [{"case": case, "label": "objects", **object_metrics(reference, prediction, spacing, tolerance)}]
         foreground = masks_of(values_of(entries.values()), reference, prediction)
         background = background_iou(*foreground, ignored)
         return [{**row, "background_iou": background} for row in rows]
     except ValueError as error:
         raise ValueError(f"{predicted}: {error}; {job.anew}") from error
+
+
+def object_metrics(reference: Array, prediction: Array, spacing: Sequence[float], tolerance: float) -> dict[str, float]:
+    """The metrics of objects, and those of all of their voxels together, of cores and borders."""
+    masks = reference > 0, prediction > 0
+    found = [decode(labels, spacing) for labels in (reference, prediction)]
+    return {
+        **case_metrics(*masks, spacing, tolerance=tolerance),
+        "background_iou": background_iou(*masks, None),
+        **instance_metrics(*found),
+    }
 
 
 def masks_of(label: int | tuple[int, ...], reference: Array, prediction: Array) -> tuple[Mask, Mask]:
@@ -275,7 +290,13 @@ def count_costs(
     build = partial(
         trainer.build_network_architecture, plans, configuration, channels, heads, enable_deep_supervision=False
     )
-    counts = count(build, (1, channels, *configuration.patch_size))
+    try:
+        counts = count(build, (1, channels, *configuration.patch_size))
+    except ValueError as error:  # what it computes depends on the image
+        print(f"{job.network.name}: {error}")
+        with torch.device("meta"):
+            size = sum(parameter.numel() for parameter in build().parameters())
+        return dict(zip(COSTS, (size, None, None), strict=True))
     memory = None
     if issubclass(trainer, PaperTrainer):
         half = job.device == "cuda"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pandas
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_archs.instances import decode, is_encoded
 from nnunet_archs.nnunet.images import read_image, read_labels
 
 from .definition import Study
@@ -64,7 +66,7 @@ def draw_case(
     file = f"{case}{dataset_json['file_ending']}"
     truth = first.references / file
     predictions = {name: job.predicted / file for name, job in jobs.items()}
-    return draw_files(reader, [Path(name) for name in images], truth, predictions, dataset_json["labels"], dice)
+    return draw_files(reader, [Path(name) for name in images], truth, predictions, dataset_json, dice)
 
 
 def draw_files(
@@ -72,14 +74,20 @@ def draw_files(
     images: Sequence[Path],
     truth: Path,
     predictions: Mapping[str, Path],
-    labels: Mapping[str, int | list[int]],
+    dataset_json: Mapping[str, Any],
     dice: Mapping[str, float] | None = None,
 ) -> tuple[bytes, str]:
-    """An overlay of the first of a case's images, the reference and predictions, by name; labels as in dataset.json."""
+    """An overlay of the first of a case's images, the reference and predictions, by name; of objects, if so encoded."""
     (image, *_), spacing = read_image(reader, images)
     reference, *predicted = (read_labels(reader, file)[0].astype(int) for file in (truth, *predictions.values()))
+    names = label_names(dataset_json["labels"])
+    if is_encoded(dataset_json):
+        reference, *predicted = (decode(labels, spacing).astype(int) for labels in (reference, *predicted))
+        names = dict.fromkeys(
+            range(1, 1 + max(int(labels.max()) for labels in (reference, *predicted))), "objects, in several colours"
+        )
     by_name = dict(zip(predictions, predicted, strict=True))
-    return draw_overlay(image, reference, by_name, spacing, label_names(labels), dice)
+    return draw_overlay(image, reference, by_name, spacing, names, dice)
 
 
 def label_names(labels: Mapping[str, int | list[int]]) -> dict[int, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from .metrics import OBJECT_METRICS
 from .statistics import Comparison, Interval, Spread, average, case_scores, compare, friedman, rank, spread
 from .tallies import NOTHING, by_size, in_all, pooled, with_background
 
@@ -16,6 +18,7 @@ MEANS = ("dice", "surface_dice", "recall", "precision", "iou")
 DISTANCE = "hausdorff95"  # can be infinite, so that it has quartiles and no mean
 COMPARED = ("dice", "surface_dice")
 MAIN = COMPARED[0]  # of the verdict
+COMPARED_OF_OBJECTS = ("pq", "ap50")  # where the data set tells objects apart
 MEAN_IOU = "mean_iou"  # over the classes, background among them
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
@@ -73,6 +76,7 @@ class Findings:
     undefined: list[str]  # cases that all networks have, without a score for all
     summary: list[Row]
     labels: list[Row]
+    objects: list[Row]  # their metrics, where the data set tells them apart
     strata: list[Row]
     alone: list[Row]  # a test set's, by every fold
     comparisons: dict[str, list[Comparison]]  # by metric: against the baseline, or all pairs
@@ -101,7 +105,9 @@ class Findings:
 def find(setting: Setting) -> Findings:
     """All numbers of a setting."""
     scores = setting.scores(MAIN)
-    compared = {metric: comparisons(setting, metric, setting.baseline) for metric in COMPARED}
+    told_apart = bool(setting.cases[list(OBJECT_METRICS)].notna().any(axis=None))
+    metrics = (*COMPARED, *COMPARED_OF_OBJECTS) if told_apart else COMPARED
+    compared = {metric: comparisons(setting, metric, setting.baseline) for metric in metrics}
     folds, common = setting.fold_of(), in_all(setting.cases, setting.networks)
     tallied, classes = pooled(common), with_classes(setting)
     lacking = {
@@ -128,6 +134,9 @@ def find(setting: Setting) -> Findings:
             for label in setting.cases["label"].unique()
             for name, row in measures(of_label(setting, label)).items()
         ],
+        objects=[{"network": name} | row for name, row in measures(setting, OBJECT_METRICS).items()]
+        if told_apart
+        else [],
         strata=by_size(common),
         alone=by_fold(setting),
         comparisons=compared,
@@ -163,10 +172,10 @@ def comparisons(setting: Setting, metric: str, baseline: str | None) -> list[Com
     return compare(scores, baseline) if len(setting.networks) > 1 and len(scores) else []
 
 
-def measures(setting: Setting) -> dict[str, Row]:
+def measures(setting: Setting, metrics: Iterable[str] = (*MEANS, DISTANCE)) -> dict[str, Row]:
     """Of every network, each metric's mean with its interval, or its quartiles, and the number of cases."""
     rows: dict[str, Row] = {name: {} for name in setting.networks}
-    for metric in (*MEANS, DISTANCE):
+    for metric in metrics:
         summarise = quartiles if metric == DISTANCE else mean
         scores = setting.scores_where_any(metric)
         for name, row in rows.items():

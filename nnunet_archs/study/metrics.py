@@ -49,6 +49,14 @@ METRICS = {
     "hausdorff95": Metric("HD95", "mm", False),
     "surface_dice": Metric("Surface Dice", "", True),
 }
+# of objects, where the data set tells them apart: those of `nnunet_archs.measure.instances`
+OBJECT_METRICS = {
+    "object_f1": Metric("Object F1", "", True),
+    "pq": Metric("Panoptic quality", "", True),
+    "aji": Metric("AJI", "", True),
+    "ap50": Metric("AP at 0.5", "", True),
+    "ap": Metric("AP, 0.5 to 0.95", "", True),
+}
 COUNTS = (
     "reference_voxels",
     "prediction_voxels",

@@ -32,7 +32,7 @@ from .figures import (
 from .findings import COMPARED, MAIN, Findings, Row, Setting, comparison_rows, find, summary_rows
 from .guards import guards
 from .job import ENSEMBLE, Part
-from .metrics import COUNTS, METRICS
+from .metrics import COUNTS, METRICS, OBJECT_METRICS
 from .overlays import Overlay
 
 PARTS = get_args(Part)
@@ -113,11 +113,13 @@ def read_cases(file: Path) -> pd.DataFrame:
     """
     try:
         # a network may be named NA
-        missing = {key: ["", "nan"] for key in NUMBERS}
+        missing = {key: ["", "nan"] for key in (*NUMBERS, *OBJECT_METRICS)}
         names = dict.fromkeys([*NAMES, "fold"], str)
         cases = pd.read_csv(file, dtype=names, keep_default_na=False, na_values=missing)
         cases["by"] = cases["fold"].where(cases["part"] == "test", "")  # a validation case has one fold
-        cases = cases.astype(dict.fromkeys(NUMBERS, float))[["fold", *NAMES, *NUMBERS]]
+        cases = cases.reindex(columns=[*cases, *(name for name in OBJECT_METRICS if name not in cases)])
+        cases = cases.astype(dict.fromkeys((*NUMBERS, *OBJECT_METRICS), float))
+        cases = cases[["fold", *NAMES, *NUMBERS, *OBJECT_METRICS]]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{file} cannot be read ({error}); {REMEDY}") from error
     if cases.empty:
@@ -315,7 +317,13 @@ def page(study: Row, entries: Sequence[Row], sections: Sequence[Section]) -> str
     template = environment.from_string(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
     paragraph, references = methods(study, entries)
     return template.render(
-        study=study, sections=sections, methods=paragraph, references=references, metrics=METRICS, compared=COMPARED
+        study=study,
+        sections=sections,
+        methods=paragraph,
+        references=references,
+        metrics=METRICS | OBJECT_METRICS,
+        compared=COMPARED,
+        of_objects=[*OBJECT_METRICS],
     )
 
 

@@ -87,6 +87,14 @@ BUILT = {
     ("UNet#", "UNet3+ (ResNet101)"): 77_961_153,
     ("UNet#", "UNet# (ResNet101)"): 83_827_521,
     ("Crosslink-Net", "Inf-Net"): 31_072_721,
+    ("UNet#", "Mask R-CNN"): 62_967_643,
+    ("UNet#", "Mask R-CNN2+"): 73_592_667 + 590_080,
+    ("UNet#", "Mask R-CNN3+"): 69_459_291 + 590_080,
+    ("UNet#", "Mask R-CNN#"): 75_951_963 + 590_080,
+    ("UNet#", "Mask R-CNN (VGG16)"): 34_657_883,
+    ("UNet#", "Mask R-CNN2+ (VGG16)"): 45_282_907 + 590_080,
+    ("UNet#", "Mask R-CNN3+ (VGG16)"): 41_149_531 + 590_080,
+    ("UNet#", "Mask R-CNN# (VGG16)"): 47_642_203 + 590_080,
 }
 each_row = pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.paper.name}: {row.name}")
 

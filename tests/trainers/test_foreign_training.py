@@ -20,7 +20,7 @@ from nnunet_archs.trainers.registry import paper_trainers, resolve_paper
 TRAINERS = [
     pytest.param(trainer, n_axes, id=f"{trainer.__name__}-{n_axes}d")
     for trainer in paper_trainers()
-    if issubclass(trainer, ForeignTrainer)
+    if issubclass(trainer, ForeignTrainer) and trainer.network_class.is_graph  # others: test_detection.py
     for n_axes in trainer.network_class.dimensions
 ]
 

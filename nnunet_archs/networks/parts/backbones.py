@@ -170,6 +170,30 @@ class TimmEncoder(Encoder):
         return [*features] if self.stem is None else [self.stem(x), *features]
 
 
+class TimmLevels(nn.Module):
+    """The maps of a model of timm that stand at the given strides: what a feature pyramid is built on.
+
+    Raises:
+        ValueError: for a model that timm has not or that has no such maps, and where timm is not installed.
+    """
+
+    def __init__(self, name: str, input_channels: int, steps: Sequence[int]) -> None:
+        super().__init__()
+        timm_maps(name)
+        with torch.device("meta"):
+            maps: Any = timm_model(name).feature_info
+        there = list(maps.reduction())
+        if missing := [step for step in steps if step not in there]:
+            raise ValueError(f"encoder={name!r}: it has no map at stride {missing[0]}, but at {there}; name another")
+        indices = [there.index(step) for step in steps]
+        self.widths = [int(maps.channels()[i]) for i in indices]
+        self.body = timm_model(name, in_chans=input_channels, out_indices=tuple(indices))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Image `(B, C, H, W)` to the maps, highest resolution first."""
+        return [*self.body(x)]
+
+
 def timm_strides(name: str) -> tuple[int, ...]:
     """The stride of every stage that an encoder of a model has.
 

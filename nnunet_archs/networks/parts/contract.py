@@ -65,6 +65,7 @@ class SegmentationNetwork(nn.Module, ABC):
     has_heads: ClassVar[bool] = True  # at lower stages too
 
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    is_graph: ClassVar[bool] = True  # it computes the same whatever is in an image, and can be exported
     recomputes: ClassVar[bool] = True  # the topology's `checkpoint` is heard
     widening: ClassVar[Fraction] = Fraction(1)  # the topology's features are taken times that
     # the paper, as a list of references has it, where `nnunet_archs.fidelity` does not tell

@@ -1,0 +1,97 @@
+"""From segmentations to instance maps: what `nnunet-archs instances` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import SimpleITK
+from tqdm import tqdm
+
+from nnunet_archs.files import atomic_folder, read_json
+from nnunet_archs.instances import LABELS, components, decode, is_encoded
+
+from .cut import NIFTI, read_voxels
+from .folders import ENDINGS
+from .pixels import Array, read_volume
+
+MOST_OF_16_BITS = np.iinfo(np.uint16).max
+PARENTS = 3  # from fold_0/validation up to the model, where dataset.json lies
+
+
+def write_instances(
+    folder: Path, output: Path, *, border_core: bool = False, smallest_core: int = 0, smallest_border: int = 0
+) -> dict[str, int]:
+    """Write an instance map of every segmentation in a folder; the number of objects by case.
+
+    Labels are cores and borders where the data set says so, or `border_core` does; a mask falls into components.
+
+    Raises:
+        ValueError: for a folder without segmentations, one whose labels are of another kind, and a file that is none.
+    """
+    files = segmentations(folder)
+    dataset_json = dataset_json_of(folder)
+    encoded = border_core or is_encoded(dataset_json)
+    counts = {}
+    with atomic_folder(output) as unfinished:
+        for file in tqdm(files, desc="Making instances", unit="case", leave=False, disable=None):
+            labels, spacing = read_voxels(file)
+            check_kind(labels, file, encoded=encoded)
+            if encoded:
+                # the file's axes are x, y, z
+                found = decode(labels.T, spacing[::-1], smallest_core=smallest_core, smallest_border=smallest_border).T
+            else:
+                found = components(labels > 0)
+            write_like(found, file, unfinished / file.name)
+            counts[file.name] = int(found.max(initial=0))
+    return counts
+
+
+def segmentations(folder: Path) -> list[Path]:
+    """The images in a folder. Raises ValueError where there are none."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: give one with predictions")
+    files = sorted(file for file in folder.glob("[!.]*") if file.name.lower().endswith(tuple(ENDINGS)))
+    if not files:
+        raise ValueError(f"{folder} holds no segmentations ({', '.join(ENDINGS)}): give a folder of predictions")
+    return files
+
+
+def dataset_json_of(folder: Path) -> Mapping[str, Any]:
+    """The dataset.json that nnU-Net wrote beside predictions, or into the model's folder above; {} without one."""
+    folder = folder.resolve()
+    places = [folder, *folder.parents[: PARENTS - 1]]
+    file = next((place / "dataset.json" for place in places if (place / "dataset.json").is_file()), None)
+    return read_json(file) if file else {}
+
+
+def check_kind(labels: Array, file: Path, *, encoded: bool) -> None:
+    """Check that labels are what they are taken for. Raises ValueError where there are others."""
+    most = max(LABELS.values()) if encoded else 1
+    if (highest := labels.max(initial=0)) <= most and labels.min(initial=0) >= 0:
+        return
+    if encoded:
+        raise ValueError(f"{file} holds the label {highest}: cores and borders are 1 and 2; give another folder")
+    raise ValueError(
+        f"{file} holds the label {highest}, and no dataset.json beside it says that labels are cores and borders; if "
+        "they are, add --border-core, else give masks of one label"
+    )
+
+
+def write_like(instances: Array, source: Path, target: Path) -> None:
+    """Write an instance map on the grid of its segmentation. Raises ValueError where its format cannot hold the ids."""
+    highest = int(instances.max(initial=0))
+    typed = instances.astype(np.uint16 if highest <= MOST_OF_16_BITS else np.uint32)
+    if source.name.endswith(NIFTI):
+        nifti = nibabel.load(source)
+        nibabel.save(nibabel.Nifti1Image(typed, nifti.affine, nifti.header, dtype=typed.dtype), target)
+        return
+    image = SimpleITK.GetImageFromArray(typed.T)
+    image.CopyInformation(read_volume(source))
+    try:
+        SimpleITK.WriteImage(image, str(target), True)
+    except RuntimeError as error:
+        raise ValueError(f"{target.name} cannot hold {highest} objects; predict into .nii.gz or .tif") from error

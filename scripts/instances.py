@@ -1,0 +1,41 @@
+"""Make instance maps of predictions: every object gets an id of its own.
+
+Labels that are cores and borders, as `convert --instances` makes them, are told apart by their cores; a mask with one
+label falls into the objects that do not touch. Any trainer's predictions are taken, in 2D and 3D.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EXAMPLE = "nnunet-archs instances predictions -o instances"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the subcommand."""
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="a folder of segmentations")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="a folder that is not there")
+    smallest = "take cores of up to N voxels for border; default: %(default)s"
+    parser.add_argument("--smallest-core", type=int, default=0, metavar="N", help=smallest)
+    isolated = "leave out border without a core of up to N voxels; default: %(default)s"
+    parser.add_argument("--smallest-border", type=int, default=0, metavar="N", help=isolated)
+    forced = "labels are cores (1) and borders (2), where no dataset.json is there to say so"
+    parser.add_argument("--border-core", action="store_true", help=forced)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the instance maps; print how many objects there are."""
+    from nnunet_archs.convert.objects import write_instances
+
+    if args.output.exists():
+        raise ValueError(f"{args.output} is there already: give another -o, or move it away")
+    counts = write_instances(
+        args.predictions,
+        args.output,
+        border_core=args.border_core,
+        smallest_core=args.smallest_core,
+        smallest_border=args.smallest_border,
+    )
+    print(f"{args.output}: {sum(counts.values())} objects in {len(counts)} images")
+    return 0

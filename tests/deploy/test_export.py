@@ -55,6 +55,16 @@ NO_NEW_GRAPH = [
     "SquareCrosslinkTrainer",
     "Double2SingleNetTrainer",
     "ImprovedSkipUNetTrainer",
+    "DLATrainer",
+    "FCNTrainer",
+    "FocusNetTrainer",
+    "MSSUNetTrainer",
+    "PreActivationUNetTrainer",
+    "R2UNetTrainer",
+    "ResidualUNetTrainer",
+    "WUNetTrainer",
+    "WVNetTrainer",
+    "WideUNetTrainer",
 ]
 
 

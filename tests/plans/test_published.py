@@ -104,7 +104,7 @@ def test_the_first_row_is_the_papers_own_network(folder: Path) -> None:
         (["-tr", "PlainConvUNetTrainer", "--published"], "no paper prints a size of PlainConvUNetTrainer's network"),
         (
             ["-tr", "VNetTrainer", "--published", "UNet"],
-            "of VNetTrainer's network, papers print V-Net, WV-Net",
+            "of VNetTrainer's network, papers print V-Net; name one of them",
         ),
         (["-tr", "UNetSharpTrainer", "--published", "UNet# (table)"], "UNet# (table) (append _table)"),
         (["-tr", "VNetTrainer", "--published", "-c", "2d"], "-c 2d: what papers print of VNetTrainer's network has 3"),

@@ -135,7 +135,7 @@ class MaskRCNN(ForeignNetwork):
         if x.is_meta and self.training:
             raise ValueError(
                 f"{type(self).__name__} cannot be measured without images, for the objects found there decide what it "
-                "computes; plan with nnUNetv2_plan_experiment, and see what the first steps take"
+                "computes; take plans of UNetSharpTrainer_resnet101, and see what the first steps take"
             )
         features = self.body.backbone(x)
         if x.is_meta:

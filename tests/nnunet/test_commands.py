@@ -37,11 +37,13 @@ LOWRES_TRAINER = "VNetSharpTrainer_1epochs_1iterations"
 FOLDS = {"2d": [0], "3d_fullres": [0, 1]}
 CPU = torch.device("cpu")
 ALL = list(paper_trainers())
-FOREIGN = [trainer for trainer in ALL if issubclass(trainer, ForeignTrainer)]
+ELSEWHERE = [trainer for trainer in ALL if issubclass(trainer, ForeignTrainer)]
+# those that need objects are in tests/trainers/test_detection.py
+FOREIGN = [trainer for trainer in ELSEWHERE if trainer.network_class.is_graph]
 # what nnU-Net asks of a trainer does not depend on the number of axes: one configuration each, by turns
 OURS = [
     (trainer.__name__, "2d" if getattr(trainer.network_class, "dimensions", None) == (2,) else configuration)
-    for trainer, configuration in zip([t for t in ALL if t not in FOREIGN], cycle(FOLDS), strict=False)
+    for trainer, configuration in zip([t for t in ALL if t not in ELSEWHERE], cycle(FOLDS), strict=False)
 ]
 
 pytestmark = pytest.mark.slow

@@ -50,12 +50,12 @@ def export(folder: Path, to: str, wanted: list[str] | None, target: Path) -> dic
     source = open_folder(folder)
     folds = source.choose(wanted)
     model = open_model(source, source.load(folds[0]))
-    facts = model_facts(model)
-    if not getattr(model.on_meta, "is_graph", True):
+    if not getattr(getattr(model.trainer, "network_class", None), "is_graph", True):
         raise ValueError(
             f"{model.trainer.__name__} cannot be exported, for what it computes depends on the objects that it finds; "
             "predict with nnUNetv2_predict, or make a container with nnunet-archs submit"
         )
+    facts = model_facts(model)
     patches = find_patches(model)
     with atomic_folder(target) as unfinished:
         for file in FILES:

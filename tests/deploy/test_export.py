@@ -61,6 +61,7 @@ NO_NEW_GRAPH = [
     "MSSUNetTrainer",
     "PreActivationUNetTrainer",
     "R2UNetTrainer",
+    "RAUNetTrainer",
     "ResidualUNetTrainer",
     "WUNetTrainer",
     "WVNetTrainer",

@@ -20,11 +20,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "fidelity.md"
 
 
 def test_the_page_is_what_the_command_writes() -> None:
-    assert PAGE.read_text() == page() + "\n"
+    assert PAGE.read_text(encoding="utf-8") == page() + "\n"
 
 
 def test_every_paper_and_size_is_on_the_page() -> None:
-    written = PAGE.read_text()
+    written = PAGE.read_text(encoding="utf-8")
     readings = [*NNUNET]
     for paper in PAPERS:
         assert f"## {paper.name}\n" in written

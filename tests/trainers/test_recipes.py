@@ -437,4 +437,4 @@ def test_prediction_and_sampling_are_plain() -> None:
 
 
 def test_the_page_is_what_the_command_writes() -> None:
-    assert DOCS.read_text() == page() + "\n"
+    assert DOCS.read_text(encoding="utf-8") == page() + "\n"

@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
-from torch._dynamo import OptimizedModule
-from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
 from nnunet_archs.networks.parts.backbones import RESIDUAL, TimmEncoder, is_timms, timm_strides
@@ -18,6 +16,7 @@ from nnunet_archs.networks.parts.stages import check_patch, next_patch, with_sta
 
 from .base import PaperTrainer, end_command, topology_kwargs
 from .options import Option
+from .wrapped import plain
 
 # timm's models that have a word of their own: their name without its underscore
 MODELS = ("vgg11", "vgg16", "vgg16_bn", "resnet18", "resnet34", "resnet50", "resnet101")
@@ -156,13 +155,6 @@ class EncoderTrainer(PaperTrainer):
     def begins_pretrained(self) -> bool:
         """Whether a training begins with pretrained weights; one that continues has its own."""
         return self.pretrained and self.current_epoch == 0
-
-
-def plain(network: nn.Module) -> Any:
-    """A network without what nnU-Net wraps around it."""
-    if isinstance(network, DistributedDataParallel):
-        network = network.module
-    return network._orig_mod if isinstance(network, OptimizedModule) else network
 
 
 def check_synchronised(network: nn.Module) -> None:

@@ -15,11 +15,11 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
-from torch import distributed, nn
-from torch._dynamo import OptimizedModule
+from torch import distributed
 from typing_extensions import override
 
 from .epochs import EpochLoader
+from .wrapped import plain
 
 if TYPE_CHECKING:
     from .recipes import Recipe
@@ -192,7 +192,7 @@ class RecipeTraining(nnUNetTrainer):
         gained = not math.isnan(self.value) and (self.best_value is None or sign * (self.value - self.best_value) > 0)
         if gained:
             self.best_value, self.best_epoch = self.value, self.current_epoch
-            weights = self.bare_network().state_dict()
+            weights = plain(self.network).state_dict()
             self.best_weights = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
             self.print_to_log_file(f"New best validation {self.recipe.selection}: {self.value:.4f}")
         self._best_ema = math.inf  # nnU-Net's own choice is off
@@ -205,16 +205,10 @@ class RecipeTraining(nnUNetTrainer):
     @override
     def on_train_end(self) -> None:
         if self.best_weights is not None:
-            self.bare_network().load_state_dict(self.best_weights)
+            plain(self.network).load_state_dict(self.best_weights)
             self.best_weights = None  # the checkpoint has them as the network's
             self.print_to_log_file(f"The weights are those of epoch {self.best_epoch}.")
         super().on_train_end()
-
-    def bare_network(self) -> nn.Module:
-        """The network without what DDP and torch.compile wrap around it."""
-        network: Any = self.network.module if self.is_ddp else self.network
-        bare: nn.Module = network._orig_mod if isinstance(network, OptimizedModule) else network
-        return bare
 
     @override
     def save_checkpoint(self, filename: str) -> None:

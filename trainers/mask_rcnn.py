@@ -17,10 +17,11 @@ from nnunet_archs.networks.mask_rcnn import MaskRCNN, MaskRCNN3Plus, MaskRCNNPlu
 from nnunet_archs.networks.parts.contract import Supervision
 
 from .base import Objective
-from .encoders import on_encoder, plain
+from .encoders import on_encoder
 from .foreign import ForeignTrainer
 from .optimisation import ADAM, Optimisation
 from .options import Option
+from .wrapped import plain
 
 MODELS = ("vgg16", "resnet18", "resnet34", "resnet50")
 CLIP = 12  # norm of the gradients, as nnU-Net has it

@@ -33,24 +33,26 @@ class ConvNormAct(nn.Sequential):
         return y
 
 
-class NormActConv(nn.Sequential):
+class NormAct(nn.Sequential):
+    """Normalisation and activation as the topology has them, of features that others read too."""
+
+    def __init__(self, channels: int, topology: Topology, *, nonlin: nn.Module | None = None) -> None:
+        super().__init__()
+        if topology.norm_op is not None:
+            self.add_module("norm", topology.norm_op(channels, **(topology.norm_op_kwargs or {})))
+        if nonlin is not None or topology.nonlin is not None:
+            # without a norm, in place, it would change the input
+            self.add_module("nonlin", nonlin or topology.activation(keeps_input=topology.norm_op is None))
+
+
+class NormActConv(NormAct):
     """Normalisation and activation as the topology has them, then a convolution (He et al. 2016, arXiv:1603.05027).
 
     What follows the convolution of a `ConvNormAct` precedes this one, its dropout apart.
     """
 
     def __init__(self, channels: int, conv: nn.Module, topology: Topology, *, nonlin: nn.Module | None = None) -> None:
-        super().__init__()
-        kwargs = dict(topology.nonlin_kwargs or {})
-        if topology.norm_op is not None:
-            self.add_module("norm", topology.norm_op(channels, **(topology.norm_op_kwargs or {})))
-        else:
-            # in place it would change the input, which others read too
-            kwargs.pop("inplace", None)
-        if nonlin is not None:
-            self.add_module("nonlin", nonlin)
-        elif topology.nonlin is not None:
-            self.add_module("nonlin", topology.nonlin(**kwargs))
+        super().__init__(channels, topology, nonlin=nonlin)
         self.add_module("conv", conv)
         if topology.dropout_op is not None:
             self.add_module("dropout", topology.dropout_op(**(topology.dropout_op_kwargs or {})))
@@ -81,20 +83,6 @@ class ConvStack(nn.Sequential):
         for conv in others:
             last = conv(last)
         return x, last
-
-
-class NormAct(nn.Sequential):
-    """Normalisation and activation as the topology has them, of features that others read too."""
-
-    def __init__(self, channels: int, topology: Topology) -> None:
-        super().__init__()
-        kwargs = dict(topology.nonlin_kwargs or {})
-        if topology.norm_op is not None:
-            self.add_module("norm", topology.norm_op(channels, **(topology.norm_op_kwargs or {})))
-        elif "inplace" in kwargs:
-            kwargs["inplace"] = False  # without a norm it would change the input
-        if topology.nonlin is not None:
-            self.add_module("nonlin", topology.nonlin(**kwargs))
 
 
 class JoinedNode(nn.Module):

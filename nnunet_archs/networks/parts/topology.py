@@ -123,9 +123,10 @@ class Topology:
         conv = self.conv_op(in_channels, out_channels, kernel, stride, padding, dilation, bias=self.conv_bias)
         return cast(Conv, conv)
 
-    def activation(self) -> nn.Module:
-        """The activation, or nothing where there is none."""
-        return nn.Identity() if self.nonlin is None else self.nonlin(**(self.nonlin_kwargs or {}))
+    def activation(self, *, keeps_input: bool = False) -> nn.Module:
+        """The activation, or nothing where there is none; it can be made to leave its input as it is."""
+        topology = self.out_of_place() if keeps_input else self
+        return nn.Identity() if self.nonlin is None else self.nonlin(**(topology.nonlin_kwargs or {}))
 
     def max_pool(self, stage: int, *, source: int | None = None, return_indices: bool = False) -> nn.Module:
         """Max pooling into `stage`, from the stage above or from the shallower stage `source`."""
@@ -152,9 +153,12 @@ class Topology:
 
     def unnormalised(self) -> Topology:
         """The same without normalisation; activations leave what they take, a convolution's result, as it is."""
+        return replace(self.out_of_place(), norm_op=None, norm_op_kwargs=None)
+
+    def out_of_place(self) -> Topology:
+        """The same with activations that leave what they take as it is."""
         kwargs = {**(self.nonlin_kwargs or {})}
-        kwargs |= {"inplace": False} if "inplace" in kwargs else {}
-        return replace(self, norm_op=None, norm_op_kwargs=None, nonlin_kwargs=kwargs)
+        return replace(self, nonlin_kwargs=kwargs | ({"inplace": False} if "inplace" in kwargs else {}))
 
     def stride_between(self, shallow: int, deep: int) -> Axes:
         """Voxels of stage `shallow`, per axis, to one of stage `deep`."""

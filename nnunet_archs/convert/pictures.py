@@ -14,7 +14,17 @@ import tifffile
 from nnunet_archs.nnunet.whole import check_whole
 
 from .layout import Layout, Options, found, listed, there
-from .pixels import HALF, Array, check_same_size, objects, read_picture, resized_edge, resized_mask, resized_picture
+from .pixels import (
+    HALF,
+    Array,
+    check_same_shape,
+    check_same_size,
+    objects,
+    read_picture,
+    resized_edge,
+    resized_mask,
+    resized_picture,
+)
 from .raw_data import Drawn, Unit
 from .splits import SEED_41, SELECTED, Split, shares, train_is_a_part
 
@@ -131,8 +141,7 @@ def find_isbi2012(folder: Path, options: Options) -> list[Unit]:
     (image_file,) = found(folder, "train-volume.tif", "train-volume.tif")
     label_file = there(folder / "train-labels.tif", image_file)
     images, labels = read_pages(image_file), read_pages(label_file)
-    if images.shape != labels.shape:
-        raise ValueError(f"{label_file} has shape {labels.shape} and {image_file} {images.shape}: they must be equal")
+    check_same_shape(images.shape, labels.shape, image_file, label_file)
     return [
         Unit(name, partial(draw_isbi2012, name, image, label, options.size))
         for name, image, label in zip(map("section_{:02}".format, range(len(images))), images, labels, strict=True)

@@ -65,6 +65,13 @@ def check_same_size(image: Array, label: Array, image_file: Path, label_file: Pa
         raise ValueError(f"{sizes}: both must be equal; replace one")
 
 
+def check_same_shape(image: Sequence[int], label: Sequence[int], image_file: Path, label_file: Path) -> None:
+    """Check that the label maps of a file have the shape of its images. Raises ValueError where they have not."""
+    if tuple(image) != tuple(label):
+        sizes = f"{label_file} has shape {tuple(label)} and {image_file} {tuple(image)}"
+        raise ValueError(f"{sizes}: they must be equal; replace one")
+
+
 def resized_picture(picture: Array, shape: Sequence[int]) -> Array:
     """A picture of bytes in another size; each pixel is a weighted mean of what it covers: nothing is aliased."""
     return resized(picture, shape, Image.Resampling.BILINEAR)

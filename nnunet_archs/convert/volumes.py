@@ -12,7 +12,7 @@ import SimpleITK
 
 from .case_files import Case
 from .layout import Layout, Options, found, there
-from .pixels import Array, Window, array_of, in_window, read_volume, windowed
+from .pixels import Array, Window, array_of, check_same_shape, in_window, read_volume, windowed
 from .raw_data import Drawn, Item, Unit
 from .splits import THREE_FOLDS
 
@@ -24,9 +24,7 @@ def find_covid19(folder: Path, options: Options, *, merge: bool) -> list[Unit]:
     (image_file,) = found(folder, "tr_im.nii.gz", "tr_im.nii.gz")
     label_file = there(folder / "tr_mask.nii.gz", image_file)
     volume, labels = read_volume(image_file), array_of(read_volume(label_file))
-    if volume.GetSize()[::-1] != labels.shape:
-        sizes = f"{label_file} has shape {labels.shape} and {image_file} {volume.GetSize()[::-1]}"
-        raise ValueError(f"{sizes}: they must be equal; replace one")
+    check_same_shape(volume.GetSize()[::-1], labels.shape, image_file, label_file)
     if unknown := set(np.unique(labels).tolist()) - {0, 1, 2, 3}:
         raise ValueError(f"{label_file} holds the value {min(unknown)}: its labels are 0 to 3; replace it")
     units = []
@@ -80,9 +78,7 @@ def in_windows(cases: Sequence[Case], window: Window | None) -> Sequence[Item]:
 def draw_in_window(case: Case, window: Window) -> Iterator[Drawn]:
     """A volume as bytes of a window."""
     volume, label = read_volume(case.images[0]), array_of(read_volume(case.label))
-    if label.shape != volume.GetSize()[::-1]:
-        sizes = f"{case.label} has shape {label.shape} and {case.images[0]} {volume.GetSize()[::-1]}"
-        raise ValueError(f"{sizes}: they must be equal; replace one")
+    check_same_shape(volume.GetSize()[::-1], label.shape, case.images[0], case.label)
     yield Drawn(case.name, windowed(array_of(volume), window), label, volume)
 
 

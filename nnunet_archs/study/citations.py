@@ -57,9 +57,9 @@ def reference_of(trainer: str) -> Reference:
     name, _ = split(trainer, known())
     if not name:
         return NNUNET
-    network = resolve_paper(name).network_class
-    own: tuple[Any, ...] = (resolve_paper(name), network)
-    for cited in own:  # nnU-Net's network with another's loss is the loss' paper
+    found: Any = resolve_paper(name)
+    network = found.network_class
+    for cited in (found, network):  # nnU-Net's network with another's loss is the loss' paper
         if getattr(cited, "citation", ""):
             return Reference(cited.citation, cited.link)
     # its module is its paper's; some of that module's rows are of papers that compare with it

@@ -53,6 +53,7 @@ class PaperTrainer(nnUNetTrainer):
     supervision: ClassVar[Supervision | None] = None  # None: that of the objective
     checkpoint: ClassVar[bool] = False  # where the name does not say so, a plan may
     options: ClassVar[tuple[Option, ...]] = ()
+    passed: ClassVar[tuple[str, ...]] = ()  # attributes that the network has as options, where they are set
     name_words: ClassVar[tuple[str, ...]] = ()  # the options in the trainer's name, as they are spelled there
     epochs: ClassVar[int | None] = None
     iterations: ClassVar[int | None] = None
@@ -134,7 +135,7 @@ class PaperTrainer(nnUNetTrainer):
     @classmethod
     def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         """Those among them that do not depend on the loss, so that a plan can state them for any trainer."""
-        return {"checkpoint": True} if cls.checkpoint else {}
+        return {name: value for name in ("checkpoint", *cls.passed) if (value := getattr(cls, name))}
 
     @classmethod
     def chosen_supervision(cls) -> Supervision:

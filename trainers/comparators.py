@@ -70,15 +70,10 @@ class FCNTrainer(ArchitectureTrainer):
             value=True,
         ),
     )
+    passed = ("fc", "released")
     # where the name does not say so, a plan may
     fc: ClassVar[int | None] = None
     released: ClassVar[bool] = False
-
-    @classmethod
-    @override
-    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        named = {"fc": cls.fc, "released": cls.released}
-        return super().architecture_options(configuration) | {name: value for name, value in named.items() if value}
 
 
 class DLATrainer(ArchitectureTrainer):
@@ -123,12 +118,8 @@ class BCDUNetTrainer(ArchitectureTrainer):
             value=True,
         ),
     )
+    passed = ("released",)
     released: ClassVar[bool] = False  # where the name does not say so, a plan may
-
-    @classmethod
-    @override
-    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        return super().architecture_options(configuration) | ({"released": True} if cls.released else {})
 
 
 class FocusNetTrainer(ArchitectureTrainer):
@@ -188,9 +179,5 @@ class SPNetTrainer(HeadlessTrainer):
     options: ClassVar[tuple[Option, ...]] = (
         Option(spelling="resnet101", meaning="on resnet101", group="encoder", attribute="depth", value=101),
     )
+    passed = ("depth",)
     depth: ClassVar[Depth] = 50
-
-    @classmethod
-    @override
-    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        return {**super().architecture_options(configuration), "depth": cls.depth}

@@ -29,7 +29,8 @@ class ForeignTrainer(PaperTrainer):
     @override
     def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         # the configuration's patch, whatever a plan that names the network says of another
-        return {"patch_size": [int(size) for size in configuration.patch_size]}
+        own = super().architecture_options(configuration)
+        return {"patch_size": [int(size) for size in configuration.patch_size], **own}
 
     @classmethod
     @override

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 from typing_extensions import override
@@ -53,6 +53,7 @@ class MaskRCNNTrainer(ForeignTrainer):
             attribute="regions",
         ),
     )
+    passed = ("encoder", "width", "regions")
     encoder: ClassVar[str] = "resnet101"
     width: ClassVar[int | None] = None
     regions: ClassVar[int | None] = None
@@ -68,13 +69,6 @@ class MaskRCNNTrainer(ForeignTrainer):
             raise ValueError(
                 f"{cls.__name__}: detection has losses of its own, and one output; leave _CE, _DiceCE and _DS out"
             )
-
-    @classmethod
-    @override
-    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        own = {"encoder": cls.encoder, "width": cls.width, "regions": cls.regions}
-        asked = {name: value for name, value in own.items() if value is not None}
-        return {**super().architecture_options(configuration), **asked}
 
     @classmethod
     @override

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
-from typing_extensions import override
+from typing import ClassVar
 
 from nnunet_archs.networks.parts.contract import Supervision
 from nnunet_archs.networks.peers import (
@@ -56,12 +53,8 @@ class MedNeXtTrainer(ForeignTrainer):
         Option(spelling=size, meaning=f"MedNeXt's size {size}", group="size", attribute="size", value=size)
         for size in ("B", "M", "L")
     )
+    passed = ("size",)
     size: ClassVar[Size] = "S"
-
-    @classmethod
-    @override
-    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        return {**super().architecture_options(configuration), "size": cls.size}
 
 
 class ResNetTrainer(HeadlessTrainer):
@@ -71,12 +64,8 @@ class ResNetTrainer(HeadlessTrainer):
         Option(spelling=encoder, meaning=f"on {encoder}", group="encoder", attribute="encoder", value=encoder)
         for encoder in ("resnet18", "resnet34", "resnet50")
     )
+    passed = ("encoder",)
     encoder: ClassVar[Encoder] = "resnet101"
-
-    @classmethod
-    @override
-    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        return {**super().architecture_options(configuration), "encoder": cls.encoder}
 
 
 class PSPNetTrainer(ResNetTrainer):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from typing_extensions import Unpack, override
 
 from nnunet_archs.losses import FocalLoss, SegmentationLoss
@@ -50,12 +49,8 @@ class CAggNetTrainer(PaperTrainer):
     )
     alpha: ClassVar[int] = 25  # in per cent
     gamma: ClassVar[int] = 2
+    passed = ("wam",)
     wam: ClassVar[Aggregation | None] = None  # where the name does not say so, a plan may
-
-    @classmethod
-    @override
-    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        return super().architecture_options(configuration) | ({} if cls.wam is None else {"wam": cls.wam})
 
     @classmethod
     @override

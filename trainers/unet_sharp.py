@@ -138,17 +138,13 @@ class GuidedTrainer(PrunableTrainer):
         ),
     )
     cgm: ClassVar[bool] = False
+    passed = ("wiring",)
     wiring: ClassVar[str | None] = None  # where the name does not say so, a plan may
 
     @classmethod
     @override
     def network_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
         return {**super().network_options(configuration), "cgm": cls.cgm}
-
-    @classmethod
-    @override
-    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        return super().architecture_options(configuration) | ({} if cls.wiring is None else {"wiring": cls.wiring})
 
     @override
     def initialize(self) -> None:
@@ -190,13 +186,8 @@ class UNetPlusPlusTrainer(EncoderTrainer, PrunableTrainer):
             value="transposed",
         ),
     )
+    passed = ("upsampling",)
     upsampling: ClassVar[str | None] = None  # where the name does not say so, a plan may
-
-    @classmethod
-    @override
-    def architecture_options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
-        options = super().architecture_options(configuration)
-        return options if cls.upsampling is None else {**options, "upsampling": cls.upsampling}
 
 
 class UNetSharpTrainer(EncoderTrainer, GuidedTrainer):

@@ -195,7 +195,7 @@ class TestTrainings:
     def test_one_that_fails_says_why(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fails = "import sys; print('planning'); sys.exit('nnunet-archs: error: there is no image')"
         monkeypatch.setattr(hippocampus, "python_command", lambda *_: [sys.executable, "-c", fails])
-        with pytest.raises(ValueError, match="^there is no image$"):
+        with pytest.raises(ValueError, match=r"^there is no image$"):
             hippocampus.train("UNetTrainer_1epoch", str(tmp_path), str(tmp_path / "out"), "cpu")
 
 

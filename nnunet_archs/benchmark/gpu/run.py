@@ -49,11 +49,13 @@ def measure_gpu(args: argparse.Namespace) -> Path:
         record = open_record(folder, shlex.join(["nnunet-archs", *args.argv]), settings, environment)
         parts = all_parts(args, trainers, device, n_devices)
         record.save(parts)
-        share = 60 * args.minutes / sum(part.minutes for part in parts)
-        last = started
-        for part in parts:
-            last += share * part.minutes  # what one leaves of its time is the next one's
-            measure_part(part, record, worker, last, parts)
+        unfinished = [part for part in parts if record.missing(part)]
+        end = started + 60 * args.minutes
+        for n, part in enumerate(unfinished, 1):
+            share = sum(part.minutes for part in unfinished[:n]) / sum(part.minutes for part in unfinished)
+            measure_part(part, record, worker, started + (end - started) * share, parts)
+        for part in unfinished:  # what is left of the time
+            measure_part(part, record, worker, end, parts)
     return folder / "gpu.md"
 
 
@@ -113,14 +115,12 @@ def all_parts(args: argparse.Namespace, trainers: Sequence[str], device: str, n_
 
 def measure_part(part: Part, record: Record, worker: Worker, last: float, parts: Sequence[Part]) -> None:
     """Measure what is missing of a part until its time is over."""
-    print(f"{part.title}{f': skipped, {part.skipped}' if part.skipped else ''}", flush=True)
     for measurement in record.missing(part):
         begun = time.monotonic()
         if begun > last - 1:
-            print("  its time is over; the same command goes on here", flush=True)
             return
         answer = worker.run(measurement.take, min(part.limit, last - begun))
         seconds = time.monotonic() - begun
         record.of(part)[measurement.name] = {"seconds": round(seconds, 2), **answer}
         record.save(parts)
-        print(f"  {measurement.name}: {answer.get('error', 'done')}, {seconds:.1f} s", flush=True)
+        print(f"{part.name}: {measurement.name}: {answer.get('error', 'done')}, {seconds:.1f} s", flush=True)

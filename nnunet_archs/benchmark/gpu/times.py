@@ -65,7 +65,7 @@ def describe(findings: Findings) -> str:
 
 def cells(found: Found | None) -> list[str]:
     """Step, inference and peak."""
-    return [seconds(found, "step"), seconds(found, "inference"), gib(found and found["peak"])]
+    return [seconds(found, "step"), seconds(found, "inference"), gib(found["peak"] if found else None)]
 
 
 def seconds(found: Found | None, name: str) -> str:

@@ -72,8 +72,10 @@ class Worker:
         self.pipe.close()
         self.process.join(1)
         how = f"exit code {self.process.exitcode}"
+        assert self.process.pid is not None
         with suppress(ProcessLookupError):
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()  # it may not have come to lead its group
         self.process.join()
         self.process = self.pipe = None
         return how

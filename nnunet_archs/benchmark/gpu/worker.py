@@ -51,7 +51,7 @@ class Worker:
             return {"error": f"not finished in {seconds:.0f} s", "cut": True}
         try:
             answer: Found = self.pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return {"error": f"its process died, {self.stop()}"}
         if answer.pop("broken", False):
             self.stop()
@@ -99,7 +99,7 @@ def serve(pipe: Connection, log: str) -> None:
     while True:
         try:
             take = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         pipe.send(answer_of(take))
         gc.collect()

@@ -50,7 +50,10 @@ def ddp_step(name: str, workload: Workload, device: str, n: int, *, compiled: bo
     with TemporaryDirectory() as folder:
         arguments = (n, name, spread, device, compiled, folder)
         try:
-            start_processes(one_process, arguments, nprocs=n, start_method="forkserver")
+            if device == "cuda":
+                start_processes(one_process, arguments, nprocs=n, start_method="forkserver")
+            else:
+                one_process(0, *arguments)
         except ProcessRaisedException as error:  # it has the whole traceback
             raise ValueError(str(error).strip().splitlines()[-1]) from error
         found = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(n)]

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +29,9 @@ class Worker:
 
     def __init__(self, log: Path) -> None:
         self.log = log
-        self.context = forkserver()
+        # each process is a copy of one that has imported all and computed nothing
+        self.context = get_context("forkserver")
+        self.context.set_forkserver_preload([f"{__package__}.{name}" for name in PRELOADED])
         self.process: BaseProcess | None = None
         self.pipe: Connection | None = None
 
@@ -81,13 +82,6 @@ class Worker:
         return how
 
 
-def forkserver() -> ForkServerContext:
-    """How processes are begun: each a copy of one that has imported all and computed nothing."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload([f"{__package__}.{name}" for name in PRELOADED])
-    return context
-
-
 def serve(pipe: Connection, log: str) -> None:
     """Answer calls until the other end closes."""
     os.setsid()  # so that what a call begins can be ended with it
@@ -95,7 +89,6 @@ def serve(pipe: Connection, log: str) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.backends.cudnn.benchmark = True  # as nnU-Net trains
-    forkserver()  # for what is measured in several processes
     while True:
         try:
             take = pipe.recv()

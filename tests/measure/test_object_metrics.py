@@ -74,7 +74,8 @@ def by_pycocotools(reference, prediction, scores):
     """COCO's own summary of a picture's masks: AP over 0.5, 0.55, ..., 0.95, and at 0.5."""
 
     def masks(image):
-        return [mask.encode(np.asfortranarray(image == number, dtype=np.uint8)) for number in np.unique(image[image > 0])]
+        each = (image == number for number in np.unique(image[image > 0]))
+        return [mask.encode(np.asfortranarray(one, dtype=np.uint8)) for one in each]
 
     place = {"image_id": 7, "category_id": 1, "iscrowd": 0}
     known = COCO()

@@ -181,8 +181,8 @@ def measure_case(job: Job, case: str, counted: Mapping[str, Any], tolerance: flo
             check_counts(name, values, counted[file][str(label)])
             rows.append({"case": case, "label": name, **values})
         if is_encoded(dataset_json):
-            foreground = read_foreground(job.predicted / f"{case}.npz", prediction) if HAS_COCO else None
-            measured = object_metrics(reference, prediction, spacing, tolerance, foreground)
+            likely = read_foreground(job.predicted / f"{case}.npz", prediction) if HAS_COCO else None
+            measured = object_metrics(reference, prediction, spacing, tolerance, likely)
             return [{"case": case, "label": "objects", **measured}]
         foreground = masks_of(values_of(entries.values()), reference, prediction)
         background = background_iou(*foreground, ignored)

@@ -91,14 +91,18 @@ def test_overfits_a_patch():
     wanted = targets((8, 8, 24, 24), (40, 20, 60, 50), (70, 40, 90, 56))
     x = wanted["masks"].sum(dim=0)[None, None].float() + 0.1 * torch.randn(2, 1, *PATCH)
     optimiser = torch.optim.Adam(net.parameters(), 2e-3)
-    for _ in range(60):
+    losses = []
+    for _ in range(15):
         optimiser.zero_grad()
-        net(x, [wanted] * 2).backward()
+        loss = net(x, [wanted] * 2)
+        loss.backward()
         optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]
     with torch.no_grad():
         found = net.eval()(x)[0].argmax(dim=0) > 0
     truth = wanted["masks"].sum(dim=0) > 0
-    assert (found & truth).sum() / (found | truth).sum() > 0.6
+    assert (found & truth).sum() / (found | truth).sum() > 0.5
 
 
 @pytest.mark.parametrize(

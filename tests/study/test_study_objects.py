@@ -63,7 +63,7 @@ def test_a_report_has_the_metrics_of_objects_and_compares_them(study):
         assert row["ap"] == pytest.approx(summary["dice"] - 0.4)
         assert row["pq_low"] < row["pq"] < row["pq_high"]
     compared = section["comparisons"]
-    assert [*compared] == ["dice", "surface_dice", "pq", "ap50"]
+    assert [*compared] == ["dice", "surface_dice", "pq", "ap50", "coco_ap"]
     assert [one["p"] for one in compared["pq"]] == pytest.approx([one["p"] for one in compared["dice"]])
     page = (study / "report.html").read_text()
     assert "<h3>Objects</h3>" in page

@@ -77,8 +77,8 @@ def benchmark(args: argparse.Namespace) -> str:
     if args.json is not None and args.json.exists():
         result = load(args.json, settings, environment)
     else:
-        options = {"skip": not args.networks, "compiled": args.compile}
-        counted = {workload.name: count_rows(workload, chosen, forms, **options) for workload in workloads}
+        rows_of = partial(count_rows, chosen=chosen, forms=forms, skip=not args.networks, compiled=args.compile)
+        counted = {workload.name: rows_of(workload) for workload in workloads}
         result = Result(shlex.join(["nnunet-archs", *args.argv]), settings, environment, counted)
         result.save(args.json)
     torch.backends.cudnn.benchmark = True  # as nnU-Net trains

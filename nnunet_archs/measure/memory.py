@@ -72,8 +72,9 @@ def kept_compiled(network: nn.Module, shape: Sequence[int]) -> int:
         ValueError: if the network is not on the meta device.
     """
     import torch._inductor.lowering  # what its decompositions ask, and do not import
-    from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
     from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch._aot_autograd.utils import make_boxed_func
+    from torch._functorch.partitioners import min_cut_rematerialization_partition
     from torch._inductor.decomposition import select_decomp_table
 
     check_meta(network)

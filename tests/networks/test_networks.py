@@ -110,6 +110,7 @@ each_variant = pytest.mark.parametrize("network", VARIANTS)
 
 class TestContract(NetworkContract):
     networks = tuple(partial(variant.values[0], supervision="paper") for variant in VARIANTS)
+    test_compiles = None  # below, on fewer
     test_plans_can_name_it = None  # below, with nnU-Net's supervision
 
     @each_variant
@@ -204,6 +205,12 @@ class TestInUse:
             optimizer.step()
             losses.append(loss.item())
         assert losses[-1] < 0.35 * losses[0]
+
+    @pytest.mark.parametrize(
+        "network", [*KINDS, partial(networks.UNetSharp, cgm=True), partial(networks.CrosslinkNet, attention=True)]
+    )
+    def test_compiles_once_a_mode(self, network):
+        compile_once_a_mode(*build(network, "2d-2-stages", supervision="paper", deep_supervision=True))
 
 
 def test_the_exact_form_compiles_to_an_operator_a_node():

@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "info": "Tell what is in a trained model's folder, what inference costs, and whether it can run here.",
     "prune": "Cut a level out of a trained UNet#, UNet++, V-Net# or V-Net++, and measure every level.",
     "export": "Export a trained network with all that inference needs, for ONNX Runtime, safetensors or torch alone.",
+    "predict": "Predict a folder of images with an exported ONNX folder, in ONNX Runtime on the CPU.",
     "fidelity": "Print docs/fidelity.md: what papers state, what is built, what their released code does otherwise.",
     "benchmark": "Measure multiply-adds, memory and time of the networks, in the papers' form and in ours.",
     "gpu": "Measure in 25 minutes what only a GPU can tell, in one page of Markdown and one JSON file.",

@@ -7,7 +7,7 @@ and postprocess; a run that was cut off goes on where it stopped.
 import argparse
 from pathlib import Path
 
-from .options import add_device
+from .options import add_device, add_sliding_window
 
 EXAMPLE = "nnunet-archs submit -d 4 -i imagesTs -o entry -tr CAggNetTrainer -p CAggNetPlans -c 3d_fullres"
 
@@ -22,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", nargs="+", metavar="PLANS", dest="plans")
     parser.add_argument("-f", nargs="+", metavar="FOLD", dest="folds", help="default: all five")
     add_device(parser, "it predicts")
-    parser.add_argument("--step-size", type=float, metavar="SHARE", help="of a patch, between two; default: 0.5")
-    parser.add_argument("--no-mirroring", action="store_true", help="faster, and a little less accurate")
+    add_sliding_window(parser)
     parser.add_argument("--rename", default="{case}", metavar="PATTERN", help="of the files, as '{case}_seg'")
     parser.add_argument("--allow-empty", action="store_true", help="only warn of a file without any foreground")
     parser.add_argument(

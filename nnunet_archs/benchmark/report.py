@@ -24,8 +24,8 @@ TIMED = """Step: forward, the sum of the outputs' mean squares, backward, SGD. I
 gradients. Median (least to most) of {} rounds in which all rows take turns, after one that is not counted."""
 
 GRAPH = """Export: to ONNX. Inference: a patch in onnxruntime on the CPU, one output, the second run of a new process.
-Memory: of that process at its peak, without that of its imports. Median (least to most) of {} rounds in which all rows
-take turns."""
+Memory: of that process at its peak, without that of its imports. Difference: of a logit from torch's, at most, with
+random weights and a random patch. Median (least to most) of {} rounds in which all rows take turns."""
 
 COMPILED = """First step: what torch.compile takes, with one step in training; the first row's has in it what inductor
 prepares once a process. Eager: the same step, in every round just before the network is compiled. Compiled / eager: the
@@ -51,8 +51,11 @@ GRAPH_COSTS: dict[str, Callable[[Row], float]] = {
     "inference": lambda row: middle(row, "inference"),
     "memory": lambda row: middle(row, "memory"),
 }
-REFERRED = ("kept", "step", "export", "memory")  # of these, against nnU-Net's own network
-UNITS = {"memory": ("GiB", GIB)}  # of what is not in seconds
+RATES: dict[str, Callable[[Row], float]] = {
+    "inference a multiply-add": lambda row: middle(row, "inference") / row.counts.needed,
+}
+REFERRED = ("kept", "step", "export", "memory", *RATES)  # of these, against nnU-Net's own network
+UNITS = {"memory": ("GiB", GIB), "difference": ("of logits", 1)}  # of what is not in seconds
 
 
 def markdown(result: Result, workloads: Sequence[Workload]) -> str:
@@ -65,19 +68,21 @@ def markdown(result: Result, workloads: Sequence[Workload]) -> str:
     if repeats:
         said = [(GRAPH if settings["graph"] else TIMED).format(repeats)]
         parts.append("\n".join([*said, *([COMPILED] if settings["compile"] else []), *([PEAK] if cuda else [])]))
+    columns = [*taken, *(["difference"] if settings["graph"] and repeats else [])]
     quantities = COUNTS | taken
+    referred = quantities | (RATES if repeats else {})
     for workload in workloads:
         rows = result.rows[workload.name]
         by_name = {(row.network, row.form): row for row in rows}
         parts += [
             f"## {workload.name}",
             describe_workload(workload),
-            table(rows, [*taken], compiled=settings["compile"], cuda=cuda),
+            table(rows, columns, compiled=settings["compile"], cuda=cuda),
         ]
         for of, to in (("textbook", "exact"), ("checkpoint", "exact")):
             if {of, to} <= {*settings["forms"]}:
                 parts += [f"{of.capitalize()} / {to}:", form_ratios(by_name, settings["networks"], of, to, quantities)]
-        parts += [f"Of {REFERENCE}:", reference_ratios(by_name, settings["networks"], settings["forms"], quantities)]
+        parts += [f"Of {REFERENCE}:", reference_ratios(by_name, settings["networks"], settings["forms"], referred)]
     return "\n\n".join(parts)
 
 

@@ -51,15 +51,21 @@ def trainer_of(network: str) -> type[PaperTrainer]:
     return resolve_paper(network if "Trainer" in base else "_".join([f"{base}Trainer", *words]))
 
 
-def all_networks() -> list[str]:
-    """Every network that a trainer has, nnU-Net's own apart."""
+def all_networks(*, graphs: bool) -> list[str]:
+    """Every network that a trainer has, nnU-Net's own apart, or of these the ones that can be exported."""
     names = [trainer.__name__.removesuffix("Trainer") for trainer in paper_trainers()]
-    return [name for name in names if name not in YARDSTICKS]
+    return [name for name in names if name not in YARDSTICKS and (is_graph(name) or not graphs)]
+
+
+def is_graph(network: str) -> bool:
+    """Whether a network computes the same whatever is in an image, and can be exported."""
+    return getattr(trainer_of(network).network_class, "is_graph", True)
 
 
 def benchmark(args: argparse.Namespace) -> str:
     """Count and time as the command's arguments say; the tables."""
-    chosen, forms = list(dict.fromkeys(args.networks or all_networks())), list(dict.fromkeys(args.forms))
+    chosen = list(dict.fromkeys(args.networks or all_networks(graphs=args.graph)))
+    forms = list(dict.fromkeys(args.forms))
     execution = check_arguments(args, chosen, forms)
     workloads = find_workloads(args)
     settings = {
@@ -99,7 +105,8 @@ def check_arguments(args: argparse.Namespace, chosen: Sequence[str], forms: Sequ
         ValueError: for an argument that cannot be met.
     """
     for network in chosen:
-        trainer_of(network)
+        if not is_graph(network) and args.graph:
+            raise ValueError(f"{network} has no graph, for what it computes depends on what it finds; leave it out")
     for form in forms:
         check_choice("--forms", form, FORMS)
     if args.repeats < 0:

@@ -14,6 +14,7 @@ from typing import Any
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_archs.nnunet.commands import (
+    check_step_size,
     last_line,
     nnunet_command,
     python_command,
@@ -89,8 +90,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError(f"--time-limit {args.time_limit:g}: give the seconds that a case may take")
     if args.check_only and not args.check_only.exists():
         raise ValueError(f"--check-only {args.check_only}: there is no such file")
-    if args.step_size is not None and not 0 < args.step_size <= 1:
-        raise ValueError(f"--step-size {args.step_size:g}: give a share of the patch, above 0 and up to 1")
+    check_step_size(args.step_size)
     if unknown := [fold for fold in args.folds or () if fold != "all" and not fold.isdecimal()]:
         raise ValueError(f"-f {unknown[0]}: give numbers of folds, or all")
     if (args.trainers or args.plans or args.folds) and not args.configurations:

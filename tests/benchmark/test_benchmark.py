@@ -474,10 +474,18 @@ def test_graphs_are_exported_and_run(plans: Path, tmp_path: Path, capsys: pytest
     for line, row in zip(everything, rows_in(file).values(), strict=True):
         (sample,) = row["samples"]
         assert sample["export"] > 0 < sample["inference"]
+        assert 0 < sample["difference"] < 1e-4
         # weights at the least
         assert sample["memory"] > 4 * row["counts"]["parameters"]
         assert line["memory, GiB"].startswith(f"{sample['memory'] / 2**30:.4g} (")
-    assert list(reference[0]) == ["network", "kept, exact", "export, exact", "memory, exact"]
+    assert list(reference[0]) == [
+        "network",
+        *(f"{what}, exact" for what in ("kept", "export", "memory", "inference a multiply-add")),
+    ]
+    needed = {name: row["counts"]["needed"] for (name, _), row in rows_in(file).items()}
+    seconds = {name: row["samples"][0]["inference"] for (name, _), row in rows_in(file).items()}
+    rate = seconds["UNet"] / needed["UNet"] / (seconds["PlainConvUNet"] / needed["PlainConvUNet"])
+    assert reference[0]["inference a multiply-add, exact"] == f"{rate:.2f}"
     # what is there is not measured again
     assert main(command) == 0
 

@@ -92,8 +92,9 @@ def instance_norm(
     logits by more than 1e-4. The arguments are those of torch's operator. It is one node until the graph is ONNX, for
     torch's exporter takes each through several passes.
     """
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
+    op: Any = opset18  # it takes lists for constants, which its types do not know
     axes, per_channel = range(2, len(x.shape)), [1, -1, *[1] * (len(x.shape) - 2)]
 
     def mean(y: Any) -> Any:

@@ -16,8 +16,9 @@ REFERENCE = "PlainConvUNet"
 
 COUNTED = """Multiply-adds: of a forward pass in training, of the whole batch and all supervised outputs, by torch's own
 counter; needed: without those on zeros of the operators that upsample. Kept: memory that a forward pass in float32
-leaves alive for backward, on the meta device. Checkpoint: the exact form, parts of it computed again in backward. All
-networks have the topology's features."""
+leaves alive for backward, on the meta device. Expected peak: the most that a step of training under autocast takes, so
+counted: the network, SGD's momentum and what backward computes, but no workspace of convolutions. Checkpoint: the
+exact form, parts of it computed again in backward. All networks have the topology's features."""
 
 TIMED = """Step: forward, the sum of the outputs' mean squares, backward, SGD. Inference: forward, one output, without
 gradients. Median (least to most) of {} rounds in which all rows take turns, after one that is not counted."""
@@ -35,6 +36,7 @@ COUNTS: dict[str, Callable[[Row], float]] = {
     "needed multiply-adds": lambda row: row.counts.needed,
     "counted": lambda row: row.counts.multiply_adds,
     "kept": lambda row: row.counts.kept_bytes,
+    "expected peak": lambda row: row.expected_peak,
 }
 TIMES: dict[str, Callable[[Row], float]] = {
     "step": lambda row: middle(row, "step"),
@@ -45,7 +47,7 @@ GRAPH_COSTS: dict[str, Callable[[Row], float]] = {
     "inference": lambda row: middle(row, "inference"),
     "memory": lambda row: middle(row, "memory"),
 }
-REFERRED = ("kept", "step", "export", "memory")  # of these, against nnU-Net's own network
+REFERRED = ("kept", "expected peak", "step", "export", "memory")  # of these, against nnU-Net's own network
 UNITS = {"memory": ("GiB", GIB)}  # of what is not in seconds
 
 
@@ -94,7 +96,7 @@ def describe_workload(workload: Workload) -> str:
 
 def table(rows: Sequence[Row], taken: Sequence[str], *, compiled: bool, cuda: bool) -> str:
     """All rows, nnU-Net's own networks first; `taken` is what the samples are of."""
-    header = ["network", "form", "parameters", "multiply-adds, 10⁹", "needed, 10⁹", "kept, GiB"]
+    header = ["network", "form", "parameters", "multiply-adds, 10⁹", "needed, 10⁹", "kept, GiB", "expected peak, GiB"]
     header += [f"{name}, {UNITS.get(name, ('s', 1))[0]}" for name in taken]
     header += ["first step, s"] if taken and compiled else []
     header += ["peak, GiB"] if taken and cuda else []
@@ -104,8 +106,8 @@ def table(rows: Sequence[Row], taken: Sequence[str], *, compiled: bool, cuda: bo
 def cells(row: Row, taken: Sequence[str], *, compiled: bool, cuda: bool) -> list[str]:
     """A row of the table."""
     billions = [f"{n / 1e9:,.2f}" for n in (row.counts.multiply_adds, row.counts.needed)]
-    kept = f"{row.counts.kept_bytes / GIB:.3f}"
-    counts = [row.network, row.form, f"{row.counts.parameters:,}", *billions, kept]
+    memory = [f"{n / GIB:.3f}" for n in (row.counts.kept_bytes, row.expected_peak)]
+    counts = [row.network, row.form, f"{row.counts.parameters:,}", *billions, *memory]
     if not taken:
         return counts
     if row.out_of_memory:

@@ -404,7 +404,7 @@ class RConv(nn.Module):
         return self.activated(y) + self.second_and_third[1].finish(z)
 
     def activated(self, y: Tensor) -> Tensor:
-        """y of the sum, from what `conv` gives."""
+        """The first convolution's result, activated, from what `conv` gives."""
         return self.first.finish(y) if self.remakes else y
 
 

@@ -179,9 +179,7 @@ class ResGA(nn.Module):
         self.excite = (
             SqueezeExcite(out_channels, max(out_channels // 16, 4), topology, bias=False) if block == "text" else None
         )
-        self.shortcut = (
-            NoConv() if in_channels == out_channels else linear_block(topology, in_channels, out_channels)
-        )
+        self.shortcut = NoConv() if in_channels == out_channels else linear_block(topology, in_channels, out_channels)
         self.nonlin = nn.LeakyReLU(SLOPE, inplace=True)
         self.checkpoint, self.remakes = topology.checkpoint, topology.remakes
 

@@ -39,7 +39,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -312,16 +312,21 @@ class ParallelPaths(nn.ModuleList):
 
     def first(self, x: Tensor) -> list[Tensor]:
         """Features `(B, C, *spatial)` to the results of the paths' first convolutions."""
-        return [path.conv(x) for path in self]
+        return [path.conv(x) for path in self.paths]
 
-    def all(self, firsts: Sequence[Tensor]) -> list[Tensor]:
+    def convolve(self, firsts: Sequence[Tensor]) -> list[Tensor]:
         """To these the results of the paths' last convolutions, behind the first of each."""
-        return [y for path, first in zip(self, firsts, strict=True) for y in path.both(first)]
+        return [y for path, first in zip(self.paths, firsts, strict=True) for y in path.both(first)]
 
     def finish(self, convolved: Sequence[Tensor]) -> Tensor:
-        """The results of `all` to `(B, sum of widths, *spatial)`."""
+        """The results of `convolve` to `(B, sum of widths, *spatial)`."""
         ys = iter(convolved)
-        return torch.cat([path.finish(*islice(ys, path.n_kept)) for path in self], dim=1)
+        return torch.cat([path.finish(*islice(ys, path.n_kept)) for path in self.paths], dim=1)
+
+    @property
+    def paths(self) -> Sequence[RConv | PlainConv]:
+        """All of it."""
+        return cast("Sequence[RConv | PlainConv]", self)
 
 
 class PlainConv(ConvNormAct):
@@ -355,7 +360,7 @@ class Join(nn.Module):
 
     def join(self, paths: ParallelPaths, x: Tensor, *firsts: Tensor) -> Tensor:
         """The same, from what the paths' first convolutions give."""
-        y = remade(lambda *ys: self.fuse.conv(paths.finish(ys)), *paths.all(firsts), when=self.remakes)
+        y = remade(lambda *ys: self.fuse.conv(paths.finish(ys)), *paths.convolve(firsts), when=self.remakes)
         return remade(self.add, y, self.residual.conv(x), when=self.remakes)
 
     def add(self, y: Tensor, residual: Tensor) -> Tensor:
@@ -395,20 +400,25 @@ class RConv(nn.Module):
 
     def both(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """What `conv` gives, and from it what the third convolution gives."""
-        second, third = self.second_and_third
+        second, third = self.others
         z = remade(lambda y: second.conv(self.activated(y)), y, when=self.remakes)
         return y, remade(lambda z: third.conv(second.finish(z)), z, when=self.remakes)
 
     def finish(self, y: Tensor, z: Tensor) -> Tensor:
         """The result, from what `both` gives."""
-        return self.activated(y) + self.second_and_third[1].finish(z)
+        return self.activated(y) + self.others[1].finish(z)
 
     def activated(self, y: Tensor) -> Tensor:
         """The first convolution's result, activated, from what `conv` gives."""
         return self.first.finish(y) if self.remakes else y
 
+    @property
+    def others(self) -> Sequence[ConvNormAct]:
+        """The second and the third convolution."""
+        return cast("Sequence[ConvNormAct]", self.second_and_third)
 
-def make_path(in_channels: int, width: int, path: Path, kernel: Axes, topology: Topology) -> nn.Module:
+
+def make_path(in_channels: int, width: int, path: Path, kernel: Axes, topology: Topology) -> RConv | PlainConv:
     """An RConv of the path's kernel, half as wide inside, or a plain convolution."""
     if path is None:
         return PlainConv(in_channels, width, topology)

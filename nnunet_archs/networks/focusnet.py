@@ -179,7 +179,9 @@ class ResGA(nn.Module):
         self.excite = (
             SqueezeExcite(out_channels, max(out_channels // 16, 4), topology, bias=False) if block == "text" else None
         )
-        self.shortcut = NoConv() if in_channels == out_channels else linear_block(topology, in_channels, out_channels)
+        self.shortcut: ConvNormAct | NoConv = (
+            NoConv() if in_channels == out_channels else linear_block(topology, in_channels, out_channels)
+        )
         self.nonlin = nn.LeakyReLU(SLOPE, inplace=True)
         self.checkpoint, self.remakes = topology.checkpoint, topology.remakes
 
@@ -198,7 +200,8 @@ class ResGA(nn.Module):
 
     def embed(self, *widened: Tensor) -> Tensor:
         """y, from what the pairs give."""
-        joined = [pair.widen.finish(y) for pair, y in zip(self.pairs, widened, strict=True)]
+        pairs = cast("Sequence[GroupPair]", self.pairs)
+        joined = [pair.widen.finish(y) for pair, y in zip(pairs, widened, strict=True)]
         return self.embedding(torch.cat(joined, dim=1))
 
     def add(self, embedded: Tensor, shortcut: Tensor) -> Tensor:
@@ -227,7 +230,7 @@ class GroupPair(nn.Module):
             preactivated(channels, kernel, topology),
             preactivated(channels, kernel, topology),
         )
-        self.skip = NoConv() if block == "text" else activated_block(topology, channels, channels)
+        self.skip: ConvNormAct | NoConv = NoConv() if block == "text" else activated_block(topology, channels, channels)
         self.widen = activated_block(topology, channels, 2 * channels)
         self.remakes = topology.remakes
 

@@ -49,7 +49,7 @@ from .parts.blocks import ConvNormAct
 from .parts.contract import SegmentationNetwork, Supervision, check_choice, supervised_stages
 from .parts.fusion import Fusion, FusionConv
 from .parts.heads import Heads
-from .parts.recompute import recomputed, remade
+from .parts.recompute import recomputed
 from .parts.topology import Axes, Topology, TopologyKwargs
 
 # a path's kernel for the kernel of its stage; None for a plain 1 x 1 convolution
@@ -360,8 +360,8 @@ class Join(nn.Module):
 
     def join(self, paths: ParallelPaths, x: Tensor, *firsts: Tensor) -> Tensor:
         """The same, from what the paths' first convolutions give."""
-        y = remade(lambda *ys: self.fuse.conv(paths.finish(ys)), *paths.convolve(firsts), when=self.remakes)
-        return remade(self.add, y, self.residual.conv(x), when=self.remakes)
+        y = recomputed(lambda *ys: self.fuse.conv(paths.finish(ys)), *paths.convolve(firsts), when=self.remakes)
+        return recomputed(self.add, y, self.residual.conv(x), when=self.remakes)
 
     def add(self, y: Tensor, residual: Tensor) -> Tensor:
         """The same, from what the convolutions of kernel 1 give."""
@@ -391,7 +391,7 @@ class RConv(nn.Module):
 
     def block(self, y: Tensor) -> Tensor:
         """The same, from what `conv` gives."""
-        return remade(self.finish, *self.both(y), when=self.remakes)
+        return recomputed(self.finish, *self.both(y), when=self.remakes)
 
     def conv(self, x: Tensor | Sequence[Tensor]) -> Tensor:
         """What the first convolution gives; what follows it, with it where that cannot be made again."""
@@ -401,8 +401,8 @@ class RConv(nn.Module):
     def both(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """What `conv` gives, and from it what the third convolution gives."""
         second, third = self.others
-        z = remade(lambda y: second.conv(self.activated(y)), y, when=self.remakes)
-        return y, remade(lambda z: third.conv(second.finish(z)), z, when=self.remakes)
+        z = recomputed(lambda y: second.conv(self.activated(y)), y, when=self.remakes)
+        return y, recomputed(lambda z: third.conv(second.finish(z)), z, when=self.remakes)
 
     def finish(self, y: Tensor, z: Tensor) -> Tensor:
         """The result, from what `both` gives."""

@@ -47,7 +47,7 @@ from .parts.decoder import Decoder
 from .parts.encoders import widened
 from .parts.fusion import Fusion, FusionConv
 from .parts.heads import Heads
-from .parts.recompute import recomputed, remade
+from .parts.recompute import recomputed
 from .parts.separable import upsample
 from .parts.topology import Axes, Conv, Topology, TopologyKwargs
 
@@ -195,8 +195,8 @@ class ResGA(nn.Module):
         # convolutions of kernel 1 see a value once, and not as often as it is repeated
         groups = self.split(x).chunk(GROUPS, dim=1)
         widened = [pair(a, o, size) for pair, a, o in zip(self.pairs, groups[::2], groups[1::2], strict=True)]
-        embedded = remade(self.embed, *widened, when=self.remakes)
-        return remade(self.add, embedded, self.shortcut.conv(x), when=self.remakes)
+        embedded = recomputed(self.embed, *widened, when=self.remakes)
+        return recomputed(self.add, embedded, self.shortcut.conv(x), when=self.remakes)
 
     def embed(self, *widened: Tensor) -> Tensor:
         """y, from what the pairs give."""
@@ -239,12 +239,12 @@ class GroupPair(nn.Module):
         *convs, weigh, _ = self.attention
         attention = weigh(self.convolve(convs, attending, size))
         residual = self.convolve(self.residual, attended, size)
-        return remade(self.join, attention, self.skip.conv(attended), residual, when=self.remakes)
+        return recomputed(self.join, attention, self.skip.conv(attended), residual, when=self.remakes)
 
     def convolve(self, convs: Iterable[nn.Module], y: Tensor, size: Sequence[int]) -> Tensor:
         """One convolution after the other, of a group that is repeated up to `size` for the first."""
         for conv in convs:
-            y = remade(partial(repeated, conv, size), y, when=self.remakes)
+            y = recomputed(partial(repeated, conv, size), y, when=self.remakes)
         return y
 
     def join(self, attention: Tensor, skip: Tensor, residual: Tensor) -> Tensor:

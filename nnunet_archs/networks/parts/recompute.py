@@ -22,13 +22,3 @@ def recomputed(function: Callable[..., Result], *inputs: Tensor, when: bool = Tr
     if not when or not torch.is_grad_enabled() or is_exported():
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False)
-
-
-def remade(function: Callable[..., Tensor], *inputs: Tensor, when: bool) -> Tensor:
-    """`recomputed`, of what is cheap and not random: what stands between a convolution's result and the next one.
-
-    That next convolution, the function's end, does not run again. torch.compile finds by itself what is cheap.
-    """
-    if not when or not torch.is_grad_enabled() or torch.compiler.is_compiling() or is_exported():
-        return function(*inputs)
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)

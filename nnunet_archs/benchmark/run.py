@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from nnunet_archs.files import what_is_wrong_with_writing
 from nnunet_archs.measure.counts import count
-from nnunet_archs.measure.time import Execution, Sample, sample
+from nnunet_archs.measure.memory import training_memory
+from nnunet_archs.measure.time import Execution, Sample, mean_squares, sample
 from nnunet_archs.networks.parts.contract import check_choice
 from nnunet_archs.nnunet.device import choose_device
 from nnunet_archs.trainers.base import PaperTrainer
@@ -177,13 +178,24 @@ def count_rows(
     names = [*((network, "") for network in YARDSTICKS), *chosen_rows]
     for network, form in tqdm(names, desc=f"counting, {workload.name}", leave=False, disable=None):
         try:
-            counts = count(partial(build, workload, network, form), workload.shape, compiled=compiled)
-            rows.append(Row(network, form, counts))
+            rows.append(count_row(workload, network, form, compiled=compiled))
         except ValueError as error:
             if not skip:
                 raise
             print(f"{workload.name}: {network} is left out: {error}", file=sys.stderr)
     return rows
+
+
+def count_row(workload: Workload, network: str, form: str, *, compiled: bool) -> Row:
+    """A row of a workload, not yet timed.
+
+    Raises:
+        ValueError: for a network that cannot be built for it.
+    """
+    make = partial(build, workload, network, form)
+    with torch.device("meta"):
+        memory = training_memory(make(), workload.shape, mean_squares, half=True)
+    return Row(network, form, count(make, workload.shape, compiled=compiled), memory.peak)
 
 
 def forms_of(network: str, forms: Sequence[str]) -> list[str]:

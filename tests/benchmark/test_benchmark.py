@@ -20,8 +20,8 @@ from nnunet_archs.benchmark import run as benchmark
 from nnunet_archs.benchmark.workloads import TOPOLOGIES, from_plans
 from nnunet_archs.measure import counts
 from nnunet_archs.measure import time as measures
-from nnunet_archs.measure.memory import kept_for_backward
-from nnunet_archs.measure.time import Execution, Sample
+from nnunet_archs.measure.memory import kept_for_backward, training_memory
+from nnunet_archs.measure.time import Execution, Sample, mean_squares
 from nnunet_archs.networks import UNetSharp
 from nnunet_archs.networks.parts.fusion import FusionConv
 from nnunet_archs.scripts.main import main
@@ -95,6 +95,7 @@ class TestNumbers:
             counts = row["counts"]
             assert counts["parameters"] == sum(parameter.numel() for parameter in network.parameters())
             assert counts["kept_bytes"] == kept_for_backward(network, workload.shape)
+            assert row["expected_peak"] == training_memory(network, workload.shape, mean_squares, half=True).peak
             assert len(row["samples"]) == 2
             assert all(sample[what] > 0 for sample in row["samples"] for what in ("step", "inference"))
             assert all(sample["peak"] is None for sample in row["samples"])
@@ -122,7 +123,11 @@ class TestNumbers:
             assert line["inference"] == f"{times[0] / times[1]:.2f}"
         plain = rows["PlainConvUNet", ""]["counts"]["kept_bytes"]
         for line in reference:
-            assert list(line) == ["network", "kept, textbook", "kept, exact", "step, textbook", "step, exact"]
+            quantities = ("kept", "expected peak", "step")
+            assert list(line) == [
+                "network",
+                *(f"{name}, {form}" for name in quantities for form in ("textbook", "exact")),
+            ]
             kept = rows[line["network"], "exact"]["counts"]["kept_bytes"]
             assert line["kept, exact"] == f"{kept / plain:.2f}"
 

@@ -21,7 +21,6 @@ from nnunet_archs.study.figures import looks
 from nnunet_archs.study.report import read_cases
 from nnunet_archs.study.statistics import LEVEL, Interval, Spread, case_scores, holm
 from nnunet_archs.study.wording import (
-    count,
     duration,
     interval,
     listed,
@@ -161,32 +160,27 @@ def conclusions(studies: Sequence[Landed]) -> str:
         return f"No study has finished. {LIMITS}."
     found = "; ".join(found_in(study) for study in studies)
     ratios = [
-        f"{number(of.ratio, 2)} on {study.name}"
+        f"{number(of.ratio, 2)} ({study.name})"
         for study in studies
         if study.section["spread"] and (of := Spread(**study.section["spread"]))
     ]
     apart = (
-        f"The spread between networks is {listed(ratios)} times that between the folds of one network: below 1, which "
-        "fold is looked at matters more than which network"
+        f"The networks' means lie {listed(ratios)} times as far apart as those of one network's folds: below 1, it "
+        "matters more which fold is looked at than which network"
     )
     return f"{found[0].upper()}{found[1:]}. {apart}. {LIMITS}."
 
 
 def found_in(study: Landed) -> str:
-    """Which networks differ from the baseline, or from any other, on a data set."""
+    """Which networks differ from the baseline on a data set."""
     section = study.section
-    compared, baseline = section["comparisons"]["dice"], section["baseline"]
-    higher, lower = (
-        [one["a"] if baseline else f"{one['a']} than {one['b']}" for one in compared if is_found(one) == sign]
-        for sign in (1, -1)
-    )
-    told = [f"{listed(names)} {how}" for names, how in ((higher, "higher"), (lower, "lower")) if names]
-    n_none = len(compared) - len(higher) - len(lower)
-    than = f" than {baseline}" if baseline else ""
-    scores = f"by Dice {listed(told)}{than}" if told else f"by Dice no network differs{than.replace('than', 'from')}"
-    none = f", and {count(n_none, 'comparison')} without a difference" if told and n_none else ""
-    guarded = ", but the warnings there forbid a verdict" if section["guards"] else ""
-    return f"on {study.name}, {scores}{none}{guarded}"
+    by_sign: dict[int, list[str]] = {1: [], -1: [], 0: []}
+    for one in section["comparisons"]["dice"]:
+        by_sign[is_found(one)].append(one["a"])
+    words = {1: "with a higher Dice", -1: "with a lower Dice", 0: "without a difference that can be told"}
+    told = [f"{listed(names)} {words[sign]}" for sign, names in by_sign.items() if names]
+    guarded = ", but its warnings forbid a verdict" if section["guards"] else ""
+    return f"on {study.name}, compared with {section['baseline']}, there are {listed(told)}{guarded}"
 
 
 def is_found(comparison: Row) -> int:
@@ -309,10 +303,10 @@ def repeats(study: Landed) -> Iterator[str]:
             moved.append(float(scores.max() - scores.min()))
             rows.append((name, str(fold), *map(number, scores), number(moved[-1], 4)))
     n = max(map(len, rows)) - 3
-    yield markdown_table(("network", "fold", *(f"Dice, training {i + 1}" for i in range(n)), "most less least"), rows)
+    yield markdown_table(("network", "fold", *(f"Dice, training {i + 1}" for i in range(n)), "range"), rows)
     yield (
         "nnU-Net sets no seed, so trainings of one fold differ by chance alone: here the mean Dice of a fold by up "
-        f"to {number(max(moved), 4)}. A difference between networks that is smaller may be chance, whatever its p says."
+        f"to {number(max(moved), 4)}. A difference of that size in one fold says nothing about two networks."
     )
 
 

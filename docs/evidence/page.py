@@ -177,10 +177,10 @@ def found_in(study: Landed) -> str:
     by_sign: dict[int, list[str]] = {1: [], -1: [], 0: []}
     for one in section["comparisons"]["dice"]:
         by_sign[is_found(one)].append(one["a"])
-    words = {1: "with a higher Dice", -1: "with a lower Dice", 0: "without a difference that can be told"}
-    told = [f"{listed(names)} {words[sign]}" for sign, names in by_sign.items() if names]
+    words = {1: "scored higher than", -1: "scored lower than", 0: "could not be told apart from"}
+    told = [f"{listed(names)} {words[sign]} {section['baseline']}" for sign, names in by_sign.items() if names]
     guarded = ", but its warnings forbid a verdict" if section["guards"] else ""
-    return f"on {study.name}, compared with {section['baseline']}, there are {listed(told)}{guarded}"
+    return f"on {study.name}, {listed(told)}{guarded}"
 
 
 def is_found(comparison: Row) -> int:
@@ -315,7 +315,7 @@ def draw_costs(study: Landed, file: Path) -> None:
     section = study.section
     of = looks(section["networks"])
     axes_of = {"multiply_adds": "multiply-adds of a patch", "training_seconds": "seconds of training, a fold"}
-    with rc_context({"svg.hashsalt": study.name, "svg.fonttype": "none", "text.parse_math": False}):
+    with rc_context({"svg.hashsalt": study.name, "svg.fonttype": "none"}):
         figure = Figure(figsize=(9, 4.6), layout="constrained")
         for axes, (key, title) in zip(figure.subplots(1, 2, sharey=True), axes_of.items(), strict=True):
             for row in section["summary"]:

@@ -254,7 +254,8 @@ def difference(one: Row) -> tuple[str, str, str]:
     """A comparison's difference with its interval, its p and adjusted p."""
     of = one["difference"]
     within = f"{signed(of['value'])} ({signed(of['low'])} to {signed(of['high'])})"
-    return within, *(probability(one[key]).removeprefix("= ") for key in ("p", "adjusted"))
+    p, adjusted = (probability(one[key]).removeprefix("= ") for key in ("p", "adjusted"))
+    return within, p, adjusted
 
 
 def claims(landed: Mapping[str, Landed]) -> Iterator[str]:

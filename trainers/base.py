@@ -78,6 +78,8 @@ class PaperTrainer(nnUNetTrainer):
         except ValueError as error:
             end_command(error)
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if device.type == "cpu" and (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
+            torch.set_num_threads(int(threads))  # nnU-Net's command has taken a thread for every core
         recipe = self.followed_recipe()
         self.num_epochs = self.epochs or (recipe.epochs if recipe else self.num_epochs)
         if self.iterations is not None:

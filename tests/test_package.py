@@ -43,7 +43,7 @@ def test_wheel_has_every_module(wheel_contents: set[str]) -> None:
 
 
 def test_wheel_has_types_licence_and_command(wheel_contents: set[str]) -> None:
-    assert "nnunet_archs/py.typed" in wheel_contents
+    assert {"nnunet_archs/py.typed", "nnunet_archs/deploy/model-card.md"} <= wheel_contents
     assert any(name.endswith("/licenses/LICENSE") for name in wheel_contents)
     assert any(name.endswith("/entry_points.txt") for name in wheel_contents)
 

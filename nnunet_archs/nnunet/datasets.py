@@ -76,6 +76,13 @@ def normal_form(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
     return normal
 
 
+def label_names(labels: Mapping[str, int | list[int]]) -> dict[int, str]:
+    """A name for each value of a label map: that of the smallest region which holds it."""
+    regions = {name: entry if isinstance(entry, list) else [entry] for name, entry in labels.items()}
+    by_size = sorted(regions.items(), key=lambda item: len(item[1]), reverse=True)
+    return {value: name for name, values in by_size for value in values}
+
+
 def count_cases(dataset: str) -> int:
     """How many training cases the raw data has; 0 where it is gone. `numTraining` may be missing, or wrong."""
     file = Path(str(nnUNet_raw), dataset, "dataset.json")

@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "doctor": "Check the installation, and print a fix for each problem.",
     "convert": "Convert images and labels, or a paper's data set in its official layout, to an nnU-Net raw data set.",
     "instances": "Make instance maps of predictions: every object gets an id of its own.",
+    "slicer": "Write segmentations for 3D Slicer: every label with its name and a colour.",
     "plan": "Plan for the networks of trainers: patches and batches that fit a GPU, or widths that match other plans.",
     "study": "Train, measure and compare networks, from one file: run, look, judge.",
     "submit": "Predict test images, check and zip the result for a challenge; or make a container of the models.",

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from tqdm import tqdm
 
 from nnunet_archs.files import atomic_folder
-from nnunet_archs.nnunet.datasets import label_names
+from nnunet_archs.nnunet.datasets import segment_names
 
 from .folders import ENDINGS
 from .objects import dataset_json_of, segmentations
@@ -20,7 +20,6 @@ from .pixels import array_of, read_volume
 SUFFIX = ".seg.nrrd"
 # the strong colours before the pale ones
 COLOURS = np.array(colormaps["tab20"].colors)[[*range(0, 20, 2), *range(1, 20, 2)]]
-IGNORE = "ignore"  # nnU-Net's word for what is not to be learnt
 
 
 def write_for_slicer(folder: Path, output: Path) -> int:
@@ -32,9 +31,7 @@ def write_for_slicer(folder: Path, output: Path) -> int:
         ValueError: for a folder without segmentations, and a file that is none.
     """
     files = segmentations(folder)
-    labels = dict(dataset_json_of(folder).get("labels", {}))
-    labels.pop(IGNORE, None)
-    names = label_names(labels)
+    names = segment_names(dataset_json_of(folder).get("labels", {}))
     with atomic_folder(output) as unfinished:
         for file in tqdm(files, desc="Writing", unit="case", leave=False, disable=None):
             ending = next(ending for ending in ENDINGS if file.name.lower().endswith(ending))

@@ -75,7 +75,7 @@ def test_what_is_no_volume(name: str, tmp_path: Path, capfd: pytest.CaptureFixtu
 
 def test_a_series_that_no_segmentation_can_refer_to(tmp_path: Path) -> None:
     write_series(tmp_path / "series", SCAN, StudyInstanceUID=None)
-    with pytest.raises(ValueError, match="lacks what a DICOM segmentation refers to: .*StudyInstanceUID"):
+    with pytest.raises(ValueError, match=r"lacks what a DICOM segmentation refers to: .*StudyInstanceUID"):
         write_segmentation(SimpleITK.GetImageFromArray(SCAN % 2), {1: "a"}, tmp_path / "series", tmp_path / "out.dcm")
     assert not (tmp_path / "out.dcm").exists()
 

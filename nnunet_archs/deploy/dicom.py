@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,18 +57,43 @@ def find_series(images: Path, n_channels: int) -> dict[str, list[Path]]:
     return {case: [channels[channel] for channel in expected] for case, channels in cases.items()}
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep ITK's warnings back: what they are about is said in errors."""
+    is_loud = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(is_loud)
+
+
 def slices_of(series: Path) -> list[str]:
     """The files of the one series in a folder, in the order of the slices.
 
     Raises:
-        ValueError: if there is none, or several.
+        ValueError: if there is none, or several, or one of its files is cut off.
     """
-    found = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(series))
+    with quiet():
+        found = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(series))
     if len(found) != 1:
         raise ValueError(
             f"{series} holds {len(found)} DICOM series, and one is expected; give each a folder of its own"
         )
-    return list(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(series), found[0]))
+    files = list(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(series), found[0]))
+    # ITK passes over what is cut off, and an end of the volume would be missing unnoticed
+    for file in set(series.iterdir()) - set(map(Path, files)):
+        if is_dicom(file):
+            raise ValueError(f"{file} is no whole slice of the series beside it; copy it again, or move it away")
+    return files
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file begins as one of DICOM's, and is not the list of a medium's files."""
+    if not file.is_file() or file.name == "DICOMDIR":
+        return False
+    with file.open("rb") as content:
+        return content.read(132)[128:] == b"DICM"
 
 
 def read_series(series: Path) -> SimpleITK.Image:
@@ -79,14 +105,11 @@ def read_series(series: Path) -> SimpleITK.Image:
     files = slices_of(series)
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(files)
-    is_loud = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        volume = reader.Execute()
+        with quiet():
+            volume = reader.Execute()
     except RuntimeError as error:
         raise ValueError(f"{series} cannot be read as a DICOM series; copy it again") from error
-    finally:
-        SimpleITK.ProcessObject.SetGlobalWarningDisplay(is_loud)
     if volume.GetNumberOfComponentsPerPixel() > 1 or volume.GetSize()[2:] != (len(files),):
         raise ValueError(
             f"{series} has colours, or files with several frames; give a series of grey slices, one a file"

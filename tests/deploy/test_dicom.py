@@ -55,12 +55,19 @@ def write_text(folder: Path) -> None:
     (folder / "a.dcm").write_text("x")
 
 
+def write_cut_off(folder: Path) -> None:
+    write_series(folder, SCAN)
+    content = (folder / "10.dcm").read_bytes()  # the last slice
+    (folder / "10.dcm").write_bytes(content[:-200])
+
+
 UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda folder: folder.mkdir(), "holds 0 DICOM series"),
     "text": (write_text, "holds 0 DICOM series"),
     "two": (write_two, "holds 2 DICOM series"),
     "a slice is missing": (lambda folder: write_series(folder, SCAN, left_out=[1]), "not evenly spaced"),
-    "no pixels": (lambda folder: write_series(folder, SCAN, PixelData=None), "cannot be read as a DICOM series"),
+    "no pixels": (lambda folder: write_series(folder, SCAN, PixelData=None), "holds 0 DICOM series"),
+    "cut off": (write_cut_off, r"10\.dcm is no whole slice of the series"),
 }
 
 

@@ -63,6 +63,12 @@ def plain(file: Path, array: Array) -> None:
 
 # reader, ending, channels of the model, shape of a file, number of files, ending and writer of a socket's, of nnU-Net's
 Write = Callable[[Path, Array], None]
+
+
+def series_like_by_itk(folder: Path, array: Array) -> None:
+    write_series(folder, array, spacing=(2, 1, 1))
+
+
 GIVEN: dict[str, tuple[str, str, str, tuple[int, ...], int, tuple[str, Write], Write]] = {
     "NIfTI": ("SimpleITKIO", ".nii.gz", "two channels", (4, 9, 10), 2, (".mha", scan), scan),
     "NIfTI by nibabel": ("NibabelIO", ".nii.gz", "labels", (4, 9, 10), 1, (".mha", scan), scan),
@@ -75,7 +81,15 @@ GIVEN: dict[str, tuple[str, str, str, tuple[int, ...], int, tuple[str, Write], W
     "PNG a channel": ("NaturalImage2DIO", ".png", "two channels", (12, 14), 2, (".mha", scan), natural),
     "colours": ("NaturalImage2DIO", ".png", "three channels", (12, 14, 3), 1, (".mha", colours), natural),
     "a slice for BMP": ("NaturalImage2DIO", ".bmp", "labels", (1, 12, 14), 1, (".mha", scan), natural),
-    "DICOM": ("SimpleITKIO", ".nii.gz", "two channels", (4, 12, 14), 2, ("", write_series), by_itk),
+    "DICOM": (
+        "SimpleITKIO",
+        ".nii.gz",
+        "two channels",
+        (4, 12, 14),
+        2,
+        ("", series_like_by_itk),
+        by_itk,
+    ),
     "two-dimensional": ("SimpleITKIO", ".mha", "labels", (12, 14), 1, (".mha", scan), scan),
 }
 

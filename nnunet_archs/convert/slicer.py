@@ -19,7 +19,7 @@ from .pixels import array_of, read_volume
 
 SUFFIX = ".seg.nrrd"
 # the strong colours before the pale ones
-COLOURS = np.array(colormaps["tab20"].colors)[[*range(0, 20, 2), *range(1, 20, 2)]]
+COLOURS = colormaps["tab20"]([*range(0, 20, 2), *range(1, 20, 2)])[:, :3]
 
 
 def write_for_slicer(folder: Path, output: Path) -> int:

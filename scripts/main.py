@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
+from .completion import OPTION, add_completion, complete_values
+
 SUBCOMMANDS = {
     "path": "Print the folder in which nnU-Net finds the trainers.",
     "list": "List the trainers: paper, network, parameters; or the papers' own training.",
     "doctor": "Check the installation, and print a fix for each problem.",
     "convert": "Convert images and labels, or a paper's data set in its official layout, to an nnU-Net raw data set.",
     "instances": "Make instance maps of predictions: every object gets an id of its own.",
+    "slicer": "Write segmentations for 3D Slicer: every label with its name and a colour.",
     "plan": "Plan for the networks of trainers: patches and batches that fit a GPU, or widths that match other plans.",
     "study": "Train, measure and compare networks, from one file: run, look, judge.",
     "submit": "Predict test images, check and zip the result for a challenge; or make a container of the models.",
@@ -54,19 +57,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse `argv`, importing only the subcommand that it names; the help where it names none."""
+    """Parse `argv`, importing only the subcommand that it names, or all for the shell's completion of all.
+
+    The help where it names none.
+    """
     parser = argparse.ArgumentParser(
         prog="nnunet-archs", description="Segmentation architectures from papers as nnU-Net v2 trainers."
     )
     parser.add_argument("--version", action=_Version, help="print the versions that matter and exit")
+    add_completion(parser)
+    is_for_completion = any(argument.startswith(OPTION) for argument in argv)
     subparsers = parser.add_subparsers(metavar="command")
     for name, line in SUBCOMMANDS.items():
         subparser = subparsers.add_parser(
             name, help=line, description=line, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        if name in argv:
+        if name in argv or is_for_completion:
             module = import_module(f"nnunet_archs.scripts.{name}")
             module.add_arguments(subparser)
+            complete_values(subparser)
             subparser.set_defaults(run=module.run)
             subparser.epilog = f"example:\n  {module.EXAMPLE}"
     parser.set_defaults(run=lambda _: parser.print_help())

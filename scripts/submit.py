@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-socket", nargs="+", metavar="SLUG", help="of the container's images, one a channel")
     parser.add_argument("--output-socket", metavar="SLUG", help="of the container's segmentation")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="of the container, for one case")
+    dicom = "the images are DICOM series, a folder each; write DICOM segmentations, too"
+    parser.add_argument("--dicom", action="store_true", help=dicom)
     parser.add_argument("--check-only", type=Path, metavar="ZIP", help="check this zip file or folder; predict nothing")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -101,7 +102,8 @@ class TestNumbers:
             assert all(sample["peak"] is None for sample in row["samples"])
         page = capsys.readouterr().out
         assert f"`nnunet-archs {' '.join(command)}`" in page
-        assert f"CPU threads 1, float32, nnunet-archs 0.1.0, torch {torch.__version__}, Python 3." in page
+        versions = f"nnunet-archs {version('nnunet-archs')}, torch {torch.__version__}"
+        assert f"CPU threads 1, float32, {versions}, Python 3." in page
         assert "Patch 32 x 24, batch 2, input channels 2, classes 2; 3 stages of 4, 8, 8 features." in page
         self.check_tables(page, rows)
 

@@ -198,7 +198,7 @@ def test_model_json_says_what_inference_needs() -> None:
     for file in ("plans.json", "dataset.json"):
         assert Path("out_safetensors", file).read_bytes() == (folder / file).read_bytes()
     assert {file.name for file in Path("out_safetensors").iterdir()} == {
-        *("plans.json", "dataset.json", "model.json", "fold_0.safetensors", "fold_2.safetensors")
+        *("plans.json", "dataset.json", "model.json", "README.md", "fold_0.safetensors", "fold_2.safetensors")
     }
 
 

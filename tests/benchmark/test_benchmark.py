@@ -125,7 +125,7 @@ class TestNumbers:
             assert line["inference"] == f"{times[0] / times[1]:.2f}"
         plain = rows["PlainConvUNet", ""]["counts"]["kept_bytes"]
         for line in reference:
-            quantities = ("kept", "expected peak", "step")
+            quantities = ("kept", "expected peak", "step", "inference a multiply-add")
             assert list(line) == [
                 "network",
                 *(f"{name}, {form}" for name in quantities for form in ("textbook", "exact")),
@@ -487,7 +487,7 @@ def test_graphs_are_exported_and_run(plans: Path, tmp_path: Path, capsys: pytest
         assert line["memory, GiB"].startswith(f"{sample['memory'] / 2**30:.4g} (")
     assert list(reference[0]) == [
         "network",
-        *(f"{what}, exact" for what in ("kept", "export", "memory", "inference a multiply-add")),
+        *(f"{what}, exact" for what in ("kept", "expected peak", "export", "memory", "inference a multiply-add")),
     ]
     needed = {name: row["counts"]["needed"] for (name, _), row in rows_in(file).items()}
     seconds = {name: row["samples"][0]["inference"] for (name, _), row in rows_in(file).items()}

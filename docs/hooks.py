@@ -1,7 +1,7 @@
 """The pages that mkdocs writes itself: the trainers with their options, and the command line."""
 
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from inspect import getdoc
 from io import StringIO
 from os import environ
@@ -29,15 +29,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def trainers_page() -> str:
     """Every trainer and every option, from the registry."""
     rows = [trainer_row(trainer) for trainer in paper_trainers()]
+    header = ("trainer", "network and supervised outputs", "paper", "2D, 3D", "loss; optimiser", "own options")
     named = [(f"`_{option.spelling}`", option.meaning, where or "all") for option, where in every_option().items()]
     return f"""# Trainers and options
 
-Written from the registry when this site is built. `nnunet-archs list` prints the same on your machine, together with the
-sizes that papers print and the trainers of other packages. [Choose a trainer](../trainers.md) explains the names.
+Written from the registry when this site is built. `nnunet-archs list` prints the same on your machine, together with
+the sizes that papers print and the trainers of other packages. [Choose a trainer](../trainers.md) explains the names.
 
 ## Trainers
 
-{markdown_table(("trainer", "network and supervised outputs", "paper", "2D, 3D", "loss; optimiser", "own options"), rows)}
+{markdown_table(header, rows)}
 
 ## Options
 
@@ -87,9 +88,6 @@ def commands_page() -> str:
 def command(name: str) -> Iterator[str]:
     """A section with the help of one command; without a name, that of `nnunet-archs` itself."""
     printed = StringIO()
-    with patch.dict(environ, COLUMNS="100", NO_COLOR="1"), redirect_stdout(printed):
-        try:
-            main([*filter(None, [name]), "--help"])
-        except SystemExit:
-            pass
+    with patch.dict(environ, COLUMNS="100", NO_COLOR="1"), redirect_stdout(printed), suppress(SystemExit):
+        main([*filter(None, [name]), "--help"])
     yield from (f"## nnunet-archs {name}".rstrip(), "", "```text", printed.getvalue().rstrip(), "```", "")

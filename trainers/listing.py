@@ -87,8 +87,8 @@ def text(rows: list[dict[str, Any]]) -> str:
     """The rows as text, and the options of the trainers' names."""
     header = ("trainer", "paper", "where", "configuration", "parameters", "built", "printed", "")
     lines = aligned([header, *(_cells(row) for row in rows)])
-    options = aligned([(f"  _{option.spelling}", option.meaning, networks) for option, networks in every_option().items()])
-    return "\n".join([*lines, "", "options, appended to a trainer's name in any order:", *options])
+    cells = [(f"  _{option.spelling}", option.meaning, networks) for option, networks in every_option().items()]
+    return "\n".join([*lines, "", "options, appended to a trainer's name in any order:", *aligned(cells)])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -29,9 +29,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def trainers_page() -> str:
     """Every trainer and every option, from the registry."""
     rows = [trainer_row(trainer) for trainer in paper_trainers()]
-    header = ("trainer", "network and supervised outputs", "paper", "2D, 3D", "loss; optimiser", "own options")
+    header = ("trainer", "network and supervised outputs", "paper", "2D, 3D", "loss; optimiser")
     named = [(f"`_{option.spelling}`", option.meaning, where or "all") for option, where in every_option().items()]
-    return f"""# Trainers and options
+    return f"""---
+hide: [toc]
+---
+
+# Trainers and options
 
 Written from the registry when this site is built. `nnunet-archs list` prints the same on your machine, together with
 the sizes that papers print and the trainers of other packages. [Choose a trainer](../trainers.md) explains the names.
@@ -47,18 +51,16 @@ the sizes that papers print and the trainers of other packages. [Choose a traine
 
 
 def trainer_row(trainer: type[PaperTrainer]) -> tuple[str, ...]:
-    """A trainer's name, network, paper, dimensions, loss and own options."""
+    """A trainer's name, network, paper, dimensions and loss."""
     reference = reference_of(trainer.__name__)
-    short = reference.text.split(': "')[0] if reference.link else reference.text
+    short = reference.text.partition(': "')[0]
     paper = f"[{short}]({reference.link})" if reference.link else short
-    own = [f"`_{option.spelling}`" for option in trainer.options]
     return (
         f"`{trainer.__name__}`",
         (getdoc(trainer) or "").partition("\n")[0],
         paper,
         ", ".join(f"{dim}D" for dim in trainer.dimensions()),
         training_of(trainer),
-        ", ".join(own),
     )
 
 
@@ -66,8 +68,9 @@ def training_of(trainer: type[PaperTrainer]) -> str:
     """The loss and the optimiser of a bare name."""
     if trainer.objective == "nnunet":
         return "nnU-Net's"
-    loss = trainer.paper_loss or (trainer.recipe.loss if trainer.recipe else None)
-    named = f"[{loss.__name__}](losses.md#nnunet_archs.losses.{loss.__name__})" if loss else "the network's own"
+    loss = type(trainer.new_loss()).__name__
+    finds_objects = not getattr(trainer.network_class, "is_graph", True)
+    named = "torchvision's" if finds_objects else f"[{loss}](losses.md#nnunet_archs.losses.{loss})"
     return named if trainer.own_optimisation == NNUNET else f"{named}; {trainer.own_optimisation.optimiser}"
 
 

@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand."""
     add_model(parser)
     parser.add_argument("--to", choices=FORMATS, required=True, help="the weights' format")
-    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="default: all, and each has to be finished")
+    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="default: all; each has to be finished")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help="default: a folder of the model's and the format's name, here"
+        "-o", "--output", type=Path, metavar="OUT", help="default: a folder here, named after model and format"
     )
 
 

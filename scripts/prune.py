@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--level", type=int, required=True, metavar="N", help="the level to cut out: 1 is the smallest")
     add_device(parser, "levels are measured")
-    parser.add_argument("--no-validation", action="store_true", help="make the folder, measure nothing")
+    parser.add_argument("--no-validation", action="store_true", help="only make the folder, without measuring")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -291,7 +291,7 @@ class PaperTrainer(nnUNetTrainer):
             try:
                 self.print_to_log_file(self._describe_memory())
             except Exception as error:  # it informs: no training shall end for it
-                self.print_to_log_file(f"What a training step takes of memory is not known: {error!r}")
+                self.print_to_log_file(f"The memory of a training step is not known: {error!r}")
 
     def _describe_memory(self) -> str:
         memory = expected_memory(

@@ -63,14 +63,14 @@ def inspect(args: argparse.Namespace, folder: Path, layout: Layout | None) -> Ra
 
 
 def summary(target: Path) -> str:
-    """What was written, and what comes next."""
+    """What was written, and the next command."""
     counts = [len(list((target / part).iterdir())) for part in ("labelsTr", "labelsTs")]
     number = int(target.name[len("Dataset") : len("Dataset") + 3])
     lines = [f"{target}: {counts[0]} training and {counts[1]} test cases"]
     if (target / SPLITS).is_file():
-        lines.append(f"Its {SPLITS} is copied beside the plans when nnU-Net plans, and trainings go by it.")
+        lines.append(f"nnU-Net copies its {SPLITS} when it plans, and trainings follow it.")
     command = f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity"
-    return "\n".join([*lines, "This comes next:", f"  {command}"])
+    return "\n".join([*lines, f"Next: {command}"])
 
 
 def new_name(given: str, default: str) -> str:

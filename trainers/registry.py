@@ -27,7 +27,7 @@ GROUP = "nnunet_archs.trainers"
 
 
 class UnknownTrainer(ValueError):
-    """There is no trainer of a name."""
+    """There is not a trainer of a name."""
 
 
 def known() -> list[str]:
@@ -57,7 +57,7 @@ def resolve_paper(name: str) -> type[PaperTrainer]:
     trainer = resolve(name)
     if not issubclass(trainer, PaperTrainer):
         raise ValueError(
-            f"{name} is no trainer of nnunet-archs, nor inherits from its PaperTrainer, which tells what a network "
+            f"{name} is not a trainer of nnunet-archs, nor inherits from its PaperTrainer, which tells what a network "
             "needs; nnunet-archs list prints those that do"
         )
     return trainer
@@ -132,7 +132,7 @@ def load(entry: EntryPoint) -> type[Any]:
         trainer: type[Any] = entry.load()
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"{entry.name} of {package_of(entry)} cannot be imported ({error}); mend or uninstall it"
+            f"{entry.name} of {package_of(entry)} cannot be imported ({error}); fix or uninstall it"
         ) from error
     return trainer
 
@@ -209,5 +209,5 @@ def classes(module: Path) -> list[str]:
     try:
         tree = ast.parse(module.read_bytes())
     except (SyntaxError, OSError) as error:
-        raise ValueError(f"{module} cannot be read ({error}); mend it: nnU-Net imports it at every search") from error
+        raise ValueError(f"{module} cannot be read ({error}); fix it: nnU-Net imports it at every search") from error
     return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]

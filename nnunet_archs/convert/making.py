@@ -79,7 +79,7 @@ def new_name(given: str, default: str) -> str:
         return f"Dataset{int(given):03d}_{words_of(default)}"
     if re.fullmatch(r"Dataset(?!000)\d{3}_\w[\w-]*", given):
         return given
-    raise ValueError(f"-d {given} is no data set: give an ID of 1 to {MAX_ID}, or a name as Dataset501_Nuclei")
+    raise ValueError(f"-d {given} is not a data set: give an ID of 1 to {MAX_ID}, or a name as Dataset501_Nuclei")
 
 
 def words_of(name: str) -> str:

@@ -70,7 +70,7 @@ def test_masks_fall_into_components(tmp_path):
     ("arguments", "message"),
     [
         (["instances", "labels", "-o", "new"], r"a\.png holds the label 2, .* add --border-core"),
-        (["instances", "nothing", "-o", "new"], "nothing is no folder"),
+        (["instances", "nothing", "-o", "new"], "nothing is not a folder"),
         (["instances", "empty", "-o", "new"], "empty holds no segmentations"),
         (["instances", "labels", "-o", "empty"], "empty is there already"),
         (["convert", "pairs", "-d", "3", "--instances", "wide"], "--instances wide is no length"),

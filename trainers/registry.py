@@ -27,19 +27,19 @@ GROUP = "nnunet_archs.trainers"
 
 
 class UnknownTrainer(ValueError):
-    """There is not a trainer of a name."""
+    """No trainer has this name."""
 
 
 def known() -> list[str]:
-    """Names of all trainers that take options, or may: what packages declare, then what is in the user's folders."""
+    """Names of all trainers that take options: those that packages declare, then those in the user's folders."""
     return list(dict.fromkeys([*declared(), *in_folders()]))
 
 
 def resolve(name: str) -> type[nnUNetTrainer]:
-    """The trainer of a name with its options, the same class whenever it is asked for; nnU-Net's own trainers too.
+    """The trainer class of a name with its options, always the same object; it finds nnU-Net's own trainers, too.
 
     Raises:
-        UnknownTrainer: if there is none.
+        UnknownTrainer: if no trainer has this name.
         ValueError: for an option that is unknown, given twice, or at odds with another, and for a trainer that cannot
             be imported.
     """

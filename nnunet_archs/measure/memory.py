@@ -24,8 +24,8 @@ Outputs = Tensor | list[Tensor]
 class TrainingMemory:
     """Memory of a training step, in bytes.
 
-    `state` is there all the time: input, parameters, the optimiser's moments, and under autocast the parameters' halves.
-    To it come first `activations`, the peak of maps and gradients during forward and backward, and then `update`, the
+    `state` is always there: input, parameters, the optimiser's moments, under autocast the parameters' halves. Beside
+    it stand first `activations`, the peak of maps and gradients during forward and backward, and then `update`, the
     gradients with the optimiser's copy of them. `kept` is what forward and loss leave for backward.
     """
 
@@ -48,8 +48,8 @@ class TrainingMemory:
 def kept_for_backward(network: nn.Module, shape: Sequence[int]) -> int:
     """Bytes that a forward pass of an input `(B, C, *spatial)` keeps for the backward pass, its outputs included.
 
-    Everything that autograd and activation checkpointing hold counts once, except parameters, buffers and the input. The
-    network has to be on the meta device: build it under `torch.device("meta")`.
+    Everything that autograd and activation checkpointing hold counts once, except parameters, buffers and the input.
+    The network has to be on the meta device: build it under `torch.device("meta")`.
 
     Raises:
         ValueError: if it is elsewhere.

@@ -186,7 +186,7 @@ def rank(scores: DataFrame, *, higher_is_better: bool) -> dict[str, Interval]:
 
 
 def friedman(scores: DataFrame) -> float:
-    """p of Friedman's test that all networks rank alike; 1 if the scores of each case are equal.
+    """The p of Friedman's test that all networks rank alike; 1 if the scores of each case are equal.
 
     Raises:
         ValueError: for scores that are missing, or fewer than 3 networks.

@@ -94,3 +94,9 @@ def consecutive(instances: NDArray[Any]) -> NDArray[np.uint32]:
     ids, numbers = np.unique(instances, return_inverse=True)
     first = 0 if ids[0] == 0 else 1
     return (numbers + first).astype(np.uint32).reshape(instances.shape)
+
+
+def object_scores(instances: NDArray[Any], foreground: NDArray[Any]) -> list[float]:
+    """A score of each object, in the order of ids: the mean, over its voxels, of the probability of `foreground`."""
+    ids = np.unique(instances[instances > 0])
+    return [float(score) for score in ndimage.mean(foreground, instances, ids)] if len(ids) else []

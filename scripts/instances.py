@@ -1,7 +1,8 @@
 """Make instance maps of predictions: every object gets an id of its own.
 
 Labels that are cores and borders, as `convert --instances` makes them, are told apart by their cores; a mask with one
-label falls into the objects that do not touch. Any trainer's predictions are taken, in 2D and 3D.
+label falls into the objects that do not touch. Any trainer's predictions are taken, in 2D and 3D. Where they were made
+with --save_probabilities, cores and borders give objects with scores.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--smallest-border", type=int, default=0, metavar="N", help=isolated)
     forced = "labels are cores (1) and borders (2), even if no dataset.json says so"
     parser.add_argument("--border-core", action="store_true", help=forced)
+    compared = "instance maps of equal names: writes metrics.csv, and prints the means over images"
+    parser.add_argument("--references", type=Path, metavar="FOLDER", help=compared)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the instance maps; print how many objects there are."""
-    from nnunet_archs.convert.objects import write_instances
+    from nnunet_archs.convert.objects import METRICS, write_instances
 
     if args.output.exists():
         raise ValueError(f"{args.output} is there already: give another -o, or move it away")
@@ -36,6 +39,12 @@ def run(args: argparse.Namespace) -> int:
         border_core=args.border_core,
         smallest_core=args.smallest_core,
         smallest_border=args.smallest_border,
+        references=args.references,
     )
     print(f"{args.output}: {sum(counts.values())} objects in {len(counts)} images")
+    if args.references:
+        import pandas
+
+        metrics = pandas.read_csv(args.output / METRICS)
+        print(metrics.mean(numeric_only=True).round(4).to_string())
     return 0

@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "export": "Export a trained network with all that inference needs: ONNX, safetensors or torch.",
     "fidelity": "Print docs/fidelity.md: what papers state, what is built here, and how released code differs.",
     "benchmark": "Measure multiply-adds, memory and time of the networks, in the papers' form and in ours.",
+    "gpu": "Measure in 25 minutes what only a GPU can tell, in one page of Markdown and one JSON file.",
     "demo": "Plan, train, predict and evaluate with nnU-Net's own commands, on a phantom or on your images.",
 }
 

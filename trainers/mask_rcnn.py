@@ -21,6 +21,7 @@ from .encoders import on_encoder
 from .foreign import ForeignTrainer
 from .optimisation import ADAM, Optimisation
 from .options import Option
+from .recipes import UNET_SHARP_RECIPE
 from .wrapped import plain
 
 MODELS = ("vgg16", "resnet18", "resnet34", "resnet50")
@@ -35,6 +36,7 @@ class MaskRCNNTrainer(ForeignTrainer):
     """
 
     network_class: ClassVar[type[MaskRCNN]] = MaskRCNN
+    recipe = UNET_SHARP_RECIPE
     objective: ClassVar[Objective] = "paper"
     own_optimisation: ClassVar[Optimisation] = ADAM
     supervision: ClassVar[Supervision | None] = "none"

@@ -120,7 +120,7 @@ def expected_memory(
     )
 
 
-def make_targets(planned: Planned, batch_size: int) -> Tensor | list[Tensor]:
+def make_targets(planned: LossSetting, batch_size: int) -> Tensor | list[Tensor]:
     """Targets as nnU-Net's data loader gives them, one a stage under deep supervision, on the meta device."""
     labels, configuration = planned.label_manager, planned.configuration_manager
     channels = len(labels.foreground_regions) if labels.has_regions else 1

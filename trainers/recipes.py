@@ -311,6 +311,12 @@ UNET_SHARP_RECIPE = Recipe(
             released="pytorch-nested-unet has ImageNet's statistics, and then divides by 255 again.",
             built="[0, 1], by the channels' names.",
         ),
+        Reading(
+            point="Mask R-CNN",
+            stated="The training is that of all models; no loss, size or anchor of Mask R-CNN is given.",
+            built="The same, with torchvision's losses in place of the hybrid loss. The validation IoU is the mean of "
+            "that of cores and that of borders.",
+        ),
     ),
 )
 

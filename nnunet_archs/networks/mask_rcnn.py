@@ -16,7 +16,8 @@ Where this departs from the paper or settles what it leaves open:
 - Anchors are of 8 to 128 pixels, and up to 400 objects are found in a patch, for nuclei are small and many.
 - Of a pixel in several masks, the object of highest score has it; objects that keep less than half of their pixels are
   others found twice, and left out, as are those of a score below 0.5. The highest probability of a pixel is that of its
-  label, one minus it that of background.
+  label, one minus it that of background. What a mask's probability has above 0.5 is multiplied by the object's score:
+  so the labels are those of the masks, and the less certain an object is, the nearer to 0.5 are its pixels.
 """
 
 from __future__ import annotations
@@ -166,8 +167,9 @@ class MaskRCNN(ForeignNetwork):
         return found
 
     def paint(self, found: Mapping[str, Tensor], size: tuple[int, int]) -> Tensor:
-        """Logits `(3, *size)` of an image's objects."""
+        """Logits `(3, *size)` of an image's objects, whose scores are in their probabilities."""
         masks = paste_masks_in_image(found["masks"], found["boxes"], size)[:, 0]
+        masks = masks - (masks - LIKELY).clamp(min=0) * (1 - found["scores"][:, None, None])
         masks = masks[is_seen(masks > LIKELY)]
         probability = torch.cat([masks.new_zeros(1, *size), masks]).amax(dim=0)
         owner = first_of(masks > LIKELY)

@@ -11,6 +11,7 @@ import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import distribution
 from pathlib import Path
 
 from nnunet_archs.discovery import SEARCH, discovery_folder
@@ -25,7 +26,8 @@ def nnunet_command(name: str) -> str:
     Raises:
         ValueError: if it is not there.
     """
-    folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
+    beside = str(distribution("nnunetv2").locate_file("bin"))  # where pip --target puts them
+    folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts"), beside]
     command = shutil.which(name, path=os.pathsep.join(folders))
     if command is None:
         raise ValueError(f"{name} is not in {folders[0]}: install nnunetv2 and nnunet-archs into this environment")

@@ -19,6 +19,8 @@ from .whole import check_whole
 
 Array: TypeAlias = npt.NDArray[np.float32]
 
+ROUNDING = 1e-6  # of probabilities
+
 
 def reader_for(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWriter:
     """Return nnU-Net's reader for a data set. Raises ValueError where none reads the example."""
@@ -65,6 +67,29 @@ def read_labels(reader: BaseReaderWriter, file: Path) -> tuple[Array, Sequence[f
     """
     labels, spacing = _read(reader.read_seg, file, str(file))
     return labels[0], spacing
+
+
+def read_foreground(file: Path, labels: npt.NDArray[Any]) -> Array | None:
+    """The probability (z, y, x) that a voxel is no background, saved beside a predicted label map; None without one.
+
+    nnU-Net saves it with `--save_probabilities`, or `--npz` in training.
+
+    Raises:
+        ValueError: for a file that is not whole, or not of these labels (z, y, x).
+    """
+    try:
+        with np.load(file) as archive:
+            probabilities = archive["probabilities"]
+    except FileNotFoundError:
+        return None
+    # what is no such archive, or half of one, raises what it likes
+    except Exception as error:
+        raise ValueError(f"{file} cannot be read as nnU-Net's probabilities: predict anew, or move it away") from error
+    if probabilities.shape[1:] == labels.shape and labels.max(initial=0) < len(probabilities):
+        chosen = np.take_along_axis(probabilities, labels[None].astype(np.intp), axis=0)[0]
+        if (chosen >= probabilities.max(axis=0) - ROUNDING).all():
+            return 1 - probabilities[0]
+    raise ValueError(f"{file} holds the probabilities of other labels than those beside it: move it away")
 
 
 def _read(read: Callable[[Any], Any], file: Path, what: Any) -> tuple[Array, Sequence[float]]:

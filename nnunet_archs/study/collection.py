@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -27,12 +28,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nnunet_archs.files import write_whole
-from nnunet_archs.instances import decode, is_encoded
+from nnunet_archs.instances import decode, is_encoded, object_scores
+from nnunet_archs.measure.coco import COCO_METRICS, HAS_COCO, coco_metrics
 from nnunet_archs.measure.counts import count
 from nnunet_archs.measure.instances import instance_metrics
 from nnunet_archs.measure.memory import GIB
 from nnunet_archs.nnunet.commands import last_line
-from nnunet_archs.nnunet.images import Array, read_labels
+from nnunet_archs.nnunet.images import Array, read_foreground, read_labels
 from nnunet_archs.nnunet.plans import BUDGET
 from nnunet_archs.trainers.base import PaperTrainer
 from nnunet_archs.trainers.memory import expected_memory
@@ -41,7 +43,7 @@ from nnunet_archs.trainers.registry import resolve
 from .definition import Study
 from .job import Job
 from .jobs import Training, jobs_of, kind_of
-from .metrics import COUNTS, METRICS, background_iou, case_metrics
+from .metrics import COUNTS, METRICS, OBJECT_METRICS, background_iou, case_metrics
 from .preparation import check_results
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -118,12 +120,16 @@ def read_measured(study: Study, job: Job) -> dict[str, Any] | None:
 
 def state_of(job: Job, tolerance: float) -> dict[str, Any]:
     """What measurements depend on."""
-    ending, cases = load_json(str(job.model / "dataset.json"))["file_ending"], set(job.cases())
+    dataset_json, cases = load_json(str(job.model / "dataset.json")), set(job.cases())
+    ending = dataset_json["file_ending"]
     references = (file for file in job.references.glob("*") if file.name.removesuffix(ending) in cases)
     files = sorted([*job.checkpoints, *job.predicted.iterdir(), *references])
     times = {f"{file.parent.name}/{file.name}": file.stat().st_mtime for file in files}
     library = version("surface-distance")
-    return {"tolerance": tolerance, "library": library, "columns": [*METRICS, *COUNTS], "files": times}
+    # pycocotools may have been installed meanwhile
+    objects = [*OBJECT_METRICS, HAS_COCO] if is_encoded(dataset_json) else []
+    columns = [*METRICS, *COUNTS, *objects]
+    return {"tolerance": tolerance, "library": library, "columns": columns, "files": times}
 
 
 def measure_all(study: Study, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
@@ -173,7 +179,9 @@ def measure_case(job: Job, case: str, counted: Mapping[str, Any], tolerance: flo
             check_counts(name, values, counted[file][str(label)])
             rows.append({"case": case, "label": name, **values})
         if is_encoded(dataset_json):
-            return [{"case": case, "label": "objects", **object_metrics(reference, prediction, spacing, tolerance)}]
+            likely = read_foreground(job.predicted / f"{case}.npz", prediction) if HAS_COCO else None
+            measured = object_metrics(reference, prediction, spacing, tolerance, likely)
+            return [{"case": case, "label": "objects", **measured}]
         foreground = masks_of(values_of(entries.values()), reference, prediction)
         background = background_iou(*foreground, ignored)
         return [{**row, "background_iou": background} for row in rows]
@@ -181,14 +189,23 @@ def measure_case(job: Job, case: str, counted: Mapping[str, Any], tolerance: flo
         raise ValueError(f"{predicted}: {error}; {job.anew}") from error
 
 
-def object_metrics(reference: Array, prediction: Array, spacing: Sequence[float], tolerance: float) -> dict[str, float]:
-    """The metrics of objects, and those of all of their voxels together, of cores and borders."""
+def object_metrics(
+    reference: Array, prediction: Array, spacing: Sequence[float], tolerance: float, foreground: Array | None = None
+) -> dict[str, float]:
+    """The metrics of objects, and those of all of their voxels together, of cores and borders.
+
+    COCO's are NaN without the predicted probability of `foreground`, of which objects have their scores.
+    """
     masks = reference > 0, prediction > 0
-    found = [decode(labels, spacing) for labels in (reference, prediction)]
+    truth, found = (decode(labels, spacing) for labels in (reference, prediction))
+    scored = dict.fromkeys(COCO_METRICS, math.nan)
+    if foreground is not None:
+        scored = coco_metrics(truth, found, object_scores(found, foreground))
     return {
         **case_metrics(*masks, spacing, tolerance=tolerance),
         "background_iou": background_iou(*masks, None),
-        **instance_metrics(*found),
+        **instance_metrics(truth, found),
+        **scored,
     }
 
 

@@ -18,7 +18,7 @@ MEANS = ("dice", "surface_dice", "recall", "precision", "iou")
 DISTANCE = "hausdorff95"  # can be infinite, so that it has quartiles and no mean
 COMPARED = ("dice", "surface_dice")
 MAIN = COMPARED[0]  # of the verdict
-COMPARED_OF_OBJECTS = ("pq", "ap50")  # where the data set tells objects apart
+COMPARED_OF_OBJECTS = ("pq", "ap50", "coco_ap")  # where the data set tells objects apart
 MEAN_IOU = "mean_iou"  # over the classes, background among them
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_archs.instances import is_encoded
 from nnunet_archs.nnunet.commands import going_on, is_evaluated, is_trained, without_workers
-from nnunet_archs.nnunet.datasets import SPLITS, dataset_id, preprocessed
+from nnunet_archs.nnunet.datasets import SPLITS, dataset_id, dataset_json_files, preprocessed, read_dataset_json
 from nnunet_archs.nnunet.plans import plans_file
 
 from .definition import Device, Network, Study, TestSource
@@ -59,7 +60,8 @@ class Training(Job):
         """What `nnUNetv2_train` is given, but for how it goes on."""
         number = dataset_id(self.dataset)
         model = ("-tr", self.network.trainer, "-p", self.network.plans, "-device", self.device)
-        return (number, self.configuration, str(self.fold), *model)
+        scored = ("--npz",) if tells_apart(self.dataset) else ()
+        return (number, self.configuration, str(self.fold), *model, *scored)
 
     @property
     def command(self) -> str:
@@ -170,7 +172,8 @@ class Prediction(Job):
         first = [f"{job.folder}" for job in self.needs() if isinstance(job, Prediction)]
         stage = ["-prev_stage_predictions", *first] if first else []
         where = ["-i", str(self.test_set().images), "-o", str(self.folder), "-device", self.device]
-        options = [*without_workers(self.device), *stage, "--continue_prediction"]
+        scored = ["--save_probabilities"] if tells_apart(self.dataset) else []
+        options = [*without_workers(self.device), *stage, *scored, "--continue_prediction"]
         return (str(self.references), *model, *where, *options)
 
     @property
@@ -223,6 +226,11 @@ class Prediction(Job):
         trainings: list[Job] = [Training(*of, fold) for fold in self.folds]
         first = previous_stage(self)
         return trainings if first is None else [*trainings, replace(self, configuration=first)]
+
+
+def tells_apart(dataset: str) -> bool:
+    """Whether the labels are cores and borders of objects, whose scores need probabilities."""
+    return any(is_encoded(read_dataset_json(file)) for file in dataset_json_files(dataset))
 
 
 def begun(log: Path) -> float:

@@ -49,13 +49,15 @@ METRICS = {
     "hausdorff95": Metric("HD95", "mm", False),
     "surface_dice": Metric("Surface Dice", "", True),
 }
-# of objects, where the data set tells them apart: those of `nnunet_archs.measure.instances`
+# of objects, where the data set tells them apart: those of `nnunet_archs.measure.instances`, and of `measure.coco`
 OBJECT_METRICS = {
     "object_f1": Metric("Object F1", "", True),
     "pq": Metric("Panoptic quality", "", True),
     "aji": Metric("AJI", "", True),
     "ap50": Metric("AP at 0.5", "", True),
     "ap": Metric("AP, 0.5 to 0.95", "", True),
+    "coco_ap50": Metric("COCO's AP at 0.5", "", True),
+    "coco_ap": Metric("COCO's AP, 0.5 to 0.95", "", True),
 }
 COUNTS = (
     "reference_voxels",

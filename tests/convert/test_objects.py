@@ -2,6 +2,7 @@ import json
 import re
 
 import numpy as np
+import pandas
 import pytest
 import SimpleITK
 from made_folders import disc, make_dsb2018, make_glas, write
@@ -60,6 +61,32 @@ def test_official_layouts_tell_objects_apart(tmp_path, raw):
     assert set(np.unique(imread(raw / "Dataset002_glas" / "labelsTr" / "train_1_crop0.png"))) == {0, 1, 2}
 
 
+def predicted_with_probabilities(folder):
+    """Two touching blocks of the sizes 4 x 7 and 6 x 7, of which one is less likely; and what they should have been."""
+    ids = np.zeros((20, 30), dtype=np.uint8)
+    ids[5:12, 4:8], ids[5:12, 8:14] = 1, 2
+    labels = encode(ids, 1, (1, 1))
+    likely = np.where(ids == 1, 0.9, 0.6)
+    shares = [np.where(labels == label, likely, (1 - likely) / 2) for label in range(3)]
+    write(folder / "a.png", labels)
+    np.savez_compressed(folder / "a.npz", probabilities=np.stack(shares)[:, None].astype(np.float32))
+    return ids
+
+
+def test_probabilities_give_scores_and_references_metrics(tmp_path, capsys):
+    ids = predicted_with_probabilities(tmp_path / "found")
+    write(tmp_path / "truth" / "a.png", np.where(ids == 1, ids, 0).astype(np.uint8))
+    where = [str(tmp_path / "found"), "--border-core", "-o", str(tmp_path / "out")]
+    assert main(["instances", *where, "--references", str(tmp_path / "truth")]) == 0
+    assert "coco_ap50" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == {
+        "a.png": {"1": pytest.approx(0.95), "2": pytest.approx(0.8)}
+    }
+    (row,) = pandas.read_csv(tmp_path / "out" / "metrics.csv").to_dict("records")
+    assert row["file"] == "a.png"
+    assert [row[name] for name in ("object_f1", "ap50", "coco_ap50")] == pytest.approx([2 / 3, 0.5, 1])
+
+
 def test_masks_fall_into_components(tmp_path):
     write(tmp_path / "masks" / "a.png", (disc((30, 30), (8, 8), 4) | disc((30, 30), (20, 20), 4)).astype(np.uint8))
     assert main(["instances", str(tmp_path / "masks"), "-o", str(tmp_path / "out")]) == 0
@@ -73,6 +100,8 @@ def test_masks_fall_into_components(tmp_path):
         (["instances", "nothing", "-o", "new"], "nothing is not a folder"),
         (["instances", "empty", "-o", "new"], "empty holds no segmentations"),
         (["instances", "labels", "-o", "empty"], "empty is there already"),
+        (["instances", "labels", "-o", "new", "--border-core"], r"a\.npz holds the probabilities of other labels"),
+        (["instances", "masks", "-o", "new", "--references", "empty"], r"empty/a\.png cannot be read"),
         (["convert", "pairs", "-d", "3", "--instances", "wide"], "--instances wide is no length"),
         (["convert", "pairs", "-d", "3", "--instances", "--binary"], "--binary and --instances are two readings"),
         (
@@ -86,6 +115,8 @@ def test_what_cannot_be_done_is_told_in_a_line(arguments, message, tmp_path, raw
     for folder in ("empty", "raw", "pairs/images", "pairs/labels"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "raw" / "dataset.json").write_text("{}")
+    predicted_with_probabilities(tmp_path / "labels")
+    write(tmp_path / "masks" / "a.png", disc((30, 30), (8, 8), 6).astype(np.uint8))
     write(tmp_path / "labels" / "a.png", encode(disc((30, 30), (8, 8), 6).astype(int), 1, (1, 1)))
     assert main(arguments) == 2
     error = capsys.readouterr().err

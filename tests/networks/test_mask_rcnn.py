@@ -61,15 +61,20 @@ def test_objects_are_painted_with_borders_and_that_of_higher_score_has_a_pixel()
     net.border.fill_(2.0)
     masks = torch.stack([torch.full((1, 28, 28), 0.9), torch.full((1, 28, 28), 0.8)])
     boxes = torch.tensor([[10.0, 10, 30, 30], [25, 10, 45, 30]])
-    y = net.paint({"masks": masks, "boxes": boxes}, PATCH)
+    sure = torch.ones(3)
+    y = net.paint({"masks": masks, "boxes": boxes, "scores": sure[:2]}, PATCH)
     labels, probability = y.argmax(dim=0), y.exp()
     assert labels[20, 8:50].tolist() == [0] * 2 + [2] * 2 + [1] * 16 + [2] * 4 + [1] * 11 + [2] * 2 + [0] * 5
     assert probability[1, 20, 15] == pytest.approx(0.9)
     assert probability[0, 20, 15] == pytest.approx(0.1)
     assert probability[2, 20, 15] == pytest.approx(1e-4)
-    again = net.paint({"masks": masks[[0, 0, 1]], "boxes": torch.cat([boxes[:1], boxes[:1] + 2, boxes[1:]])}, PATCH)
+    thrice = torch.cat([boxes[:1], boxes[:1] + 2, boxes[1:]])
+    again = net.paint({"masks": masks[[0, 0, 1]], "boxes": thrice, "scores": sure}, PATCH)
     assert torch.equal(again.argmax(dim=0), labels)  # what is found twice is one object
-    nothing = net.paint({"masks": masks[:0], "boxes": boxes[:0]}, PATCH)
+    less = net.paint({"masks": masks, "boxes": boxes, "scores": torch.tensor([0.75, 0.5])}, PATCH)
+    assert torch.equal(less.argmax(dim=0), labels)
+    assert less.exp()[1, 20, [15, 35]].tolist() == pytest.approx([0.5 + 0.75 * 0.4, 0.5 + 0.5 * 0.3])
+    nothing = net.paint({"masks": masks[:0], "boxes": boxes[:0], "scores": sure[:0]}, PATCH)
     assert (nothing.argmax(dim=0) == 0).all()
 
 
@@ -86,14 +91,18 @@ def test_overfits_a_patch():
     wanted = targets((8, 8, 24, 24), (40, 20, 60, 50), (70, 40, 90, 56))
     x = wanted["masks"].sum(dim=0)[None, None].float() + 0.1 * torch.randn(2, 1, *PATCH)
     optimiser = torch.optim.Adam(net.parameters(), 2e-3)
-    for _ in range(60):
+    losses = []
+    for _ in range(15):
         optimiser.zero_grad()
-        net(x, [wanted] * 2).backward()
+        loss = net(x, [wanted] * 2)
+        loss.backward()
         optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]
     with torch.no_grad():
         found = net.eval()(x)[0].argmax(dim=0) > 0
     truth = wanted["masks"].sum(dim=0) > 0
-    assert (found & truth).sum() / (found | truth).sum() > 0.6
+    assert (found & truth).sum() / (found | truth).sum() > 0.5
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -50,11 +51,18 @@ def test_objects_by_mask_rcnn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         write(tmp_path / "cells" / "labels" / f"c{case}.png", ids)
     assert main(["convert", str(tmp_path / "cells"), "-d", "502", "--instances"]) == 0
     home.run("nnUNetv2_plan_and_preprocess", "-d", 502, "-c", "2d", "-npfp", 1, "-np", 1)
-    trainer = "MaskRCNNSharpTrainer_resnet18_w16_r16_1epochs_30iterations_NoMirroring"
-    home.run("nnUNetv2_train", 502, "2d", 0, "-tr", trainer, "-device", "cpu")
-    images, predicted = home.raw.parent / "Dataset502_cells" / "imagesTr", tmp_path / "predicted"
-    command = ["-i", images, "-o", predicted, "-d", 502, "-c", "2d", "-f", 0, "-tr", trainer, "-device", "cpu"]
-    home.run("nnUNetv2_predict", *command, "-npp", 1, "-nps", 1)
-    assert main(["instances", str(predicted), "-o", str(tmp_path / "objects")]) == 0
+    trainer = "MaskRCNNSharpTrainer_resnet18_w16_r16_1epochs_2iterations_NoMirroring"
+    home.run("nnUNetv2_train", 502, "2d", 0, "-tr", trainer, "-device", "cpu", "--npz")
+    (validation,) = home.root.glob(f"nnUNet_results/Dataset502_cells/{trainer}__*/fold_0/validation")
+    assert main(["instances", str(validation), "-o", str(tmp_path / "validated")]) == 0
+    (case,) = validation.glob("*.png")
+    assert [*json.loads((tmp_path / "validated" / "scores.json").read_text())] == [case.name]
+
+    model = ["-tr", trainer, "-p", "nnUNetPlans", "-c", "2d", "-f", "0", "-device", "cpu", "--allow-empty"]
+    images, out = home.raw.parent / "Dataset502_cells" / "imagesTr", tmp_path / "out"
+    assert main(["submit", "-d", "502", "-i", str(images), "-o", str(out), *model]) == 0
+    with ZipFile(out / "submission.zip") as package:
+        package.extractall(tmp_path / "predicted")
+    assert main(["instances", str(tmp_path / "predicted"), "--border-core", "-o", str(tmp_path / "objects")]) == 0
     found = [imread(file) for file in sorted((tmp_path / "objects").iterdir())]
     assert [(image.shape, image.dtype) for image in found] == [((64, 64), np.uint16)] * 5

@@ -20,6 +20,7 @@ import torch
 from planning import HIPPOCAMPUS, set_folders
 from studies import finish, make_cascade, make_study
 
+from nnunet_archs.instances import described
 from nnunet_archs.study import locks
 from nnunet_archs.study.job import Job
 from nnunet_archs.study.jobs import begun, jobs_of, seconds_left
@@ -61,6 +62,12 @@ def test_all_trainings_a_fold_at_a_time(jobs: list[Job]) -> None:
     assert jobs[1].arguments == (
         *("801", "2d", "0", "-tr", "CAggNetTrainer_2epochs", "-p", "nnUNetPlans", "-device", "cpu"),
     )
+
+
+def test_objects_get_scores_by_the_probabilities_that_are_saved(jobs: list[Job], tmp_path: Path) -> None:
+    file = tmp_path / "nnUNet_raw" / HIPPOCAMPUS / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | described("2voxels")))
+    assert jobs[0].arguments[-1] == "--npz"
 
 
 def test_states(jobs: list[Job]) -> None:

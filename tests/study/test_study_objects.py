@@ -1,6 +1,7 @@
 """Data sets that tell objects apart, in studies: what is measured, reported and drawn."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from skimage.io import imsave
 
 from nnunet_archs.instances import described, encode
+from nnunet_archs.measure.coco import coco_metrics
 from nnunet_archs.measure.instances import instance_metrics
 from nnunet_archs.study.collection import object_metrics
 from nnunet_archs.study.examples import draw_files
@@ -33,8 +35,14 @@ def test_objects_are_measured_and_all_of_their_voxels_together():
     labels = [encode(image, 2, (1, 1))[None] for image in (truth, found)]
     measured = object_metrics(*labels, (999, 1, 1), 1.0)
     assert [*measured] == [*METRICS, *COUNTS, "background_iou", *OBJECT_METRICS]
-    assert {name: measured[name] for name in OBJECT_METRICS} == instance_metrics(truth, found)
+    unscored = instance_metrics(truth, found)
+    assert {name: measured[name] for name in unscored} == unscored
     assert measured["dice"] == 2 * 800 / 1700
+    assert math.isnan(measured["coco_ap"])
+    likely = np.where(found == 5, 0.9, 0.6)[None]  # what joins two ranks first
+    scored = object_metrics(*labels, (999, 1, 1), 1.0, likely)
+    wanted = coco_metrics(truth, found, [0.6, 0.6, 0.6, 0.9, 0.6, 0.6, 0.6])
+    assert {name: scored[name] for name in wanted} == pytest.approx(wanted)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +63,7 @@ def test_a_report_has_the_metrics_of_objects_and_compares_them(study):
         assert row["ap"] == pytest.approx(summary["dice"] - 0.4)
         assert row["pq_low"] < row["pq"] < row["pq_high"]
     compared = section["comparisons"]
-    assert [*compared] == ["dice", "surface_dice", "pq", "ap50"]
+    assert [*compared] == ["dice", "surface_dice", "pq", "ap50", "coco_ap"]
     assert [one["p"] for one in compared["pq"]] == pytest.approx([one["p"] for one in compared["dice"]])
     page = (study / "report.html").read_text()
     assert "<h3>Objects</h3>" in page

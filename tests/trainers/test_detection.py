@@ -15,9 +15,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.deploy.export import export
 from nnunet_archs.deploy.info import inspect_folder
-from nnunet_archs.instances import decode, described, encode
+from nnunet_archs.instances import decode, described, encode, object_scores
 from nnunet_archs.trainers.mask_rcnn import objects_in
 from nnunet_archs.trainers.memory import expected_memory
+from nnunet_archs.trainers.recipes import UNET_SHARP_RECIPE
 from nnunet_archs.trainers.registry import resolve_paper
 
 NAME = "MaskRCNNSharpTrainer_resnet18_w16_r16"
@@ -72,6 +73,17 @@ def test_trains_on_patches_with_and_without_objects_and_is_validated(form: str) 
     assert not any(module.training for module in trainer.network.modules())
 
 
+def test_trains_and_is_selected_by_its_papers_recipe() -> None:
+    trainer = make(f"{NAME}_recipe")
+    assert trainer.optimisation() == UNET_SHARP_RECIPE.optimisation
+    assert np.isfinite(trainer.train_step(batch_of(6))["loss"])
+    trainer.network.eval()
+    with torch.no_grad():
+        found = trainer.validation_step(batch_of(6))
+        assert found["loss"] == pytest.approx(float(trainer.detection_loss(batch_of(6))), rel=0.5)
+    assert 0 <= found["IoU"] <= 1
+
+
 def test_targets_are_the_objects_of_the_labels() -> None:
     labels = np.zeros(PATCH, dtype=np.int16)
     labels[10:20, 30:40], labels[12:18, 32:38] = 2, 1
@@ -104,7 +116,10 @@ def test_nnunet_predicts_windows_which_become_objects(tmp_path: Any) -> None:
     logits = predictor.predict_logits_from_preprocessed_data(image[:, None])
     labels = logits.argmax(dim=0).numpy()
     assert set(np.unique(labels)) == {0, 1, 2}
-    assert 4 <= decode(labels, (999, 1, 1)).max() <= 16
+    objects = decode(labels, (999, 1, 1))
+    assert 4 <= objects.max() <= 16
+    scores = object_scores(objects, 1 - logits.softmax(dim=0)[0].numpy())
+    assert 0.5 < min(scores) < max(scores) < 1
 
     folder = tmp_path / "model"
     (folder / "fold_0").mkdir(parents=True)

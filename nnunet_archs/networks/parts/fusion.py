@@ -125,15 +125,30 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def is_fused(in_size: Sequence[int], out_size: Sequence[int], weight: Tensor) -> bool:
     """Whether a source is fused: where the estimated time of its training step is less than that of upsampling it."""
-    out_channels, in_channels, *kernel = weight.shape
+    found = work(in_size, out_size, weight.shape)
+    if found is None:
+        return False
+    (products, contracted, moved), (convolved, upsampled) = found
+    return products + CONTRACTED * contracted + MOVED * moved < convolved + UPSAMPLED * upsampled
+
+
+def work(
+    in_size: Sequence[int], out_size: Sequence[int], weight: Sequence[int]
+) -> tuple[tuple[int, int, int], tuple[int, int]] | None:
+    """What a source of a batch of one takes in both forms; None where it cannot be fused.
+
+    Fused: multiply-adds, those of contractions, values that these add to. Upsampled: multiply-adds, upsampled values.
+    """
+    out_channels, in_channels, *kernel = weight
     vectors = contractions(in_size, out_size, kernel)
     if not vectors or any(k > 1 for a, k in enumerate(kernel) if a not in vectors):
-        return False
+        return None
     if any(old > new for old, new in zip(in_size, out_size, strict=True)):
-        return False
-    fused = in_channels * math.prod(kernel) * math.prod(in_size)
+        return None
+    contracted = moved = 0
     for a, n in vectors.items():
-        area = band_area(out_size[a], in_size[a], kernel[a])
-        fused += kernel[a] * n * int(CONTRACTED * area + MOVED * out_size[a])
-    upsampled = in_channels * math.prod(out_size) * math.prod(kernel)
-    return out_channels * fused < out_channels * upsampled + UPSAMPLED * in_channels * math.prod(out_size)
+        contracted += kernel[a] * n * band_area(out_size[a], in_size[a], kernel[a])
+        moved += kernel[a] * n * out_size[a]
+    products, upsampled = in_channels * math.prod(kernel) * math.prod(in_size), in_channels * math.prod(out_size)
+    fused = products * out_channels, contracted * out_channels, moved * out_channels
+    return fused, (upsampled * math.prod(kernel) * out_channels, upsampled)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeAlias, cast
@@ -148,17 +149,7 @@ class NetworkContract:
                 assert torch.equal(copied(x), net(x))
 
     def test_compiles(self, network: Network, single: Case) -> None:
-        net, x = single.build(network, deep_supervision=True), single.image(network)
-        torch._dynamo.reset()
-        compiled = torch.compile(net, backend="eager", fullgraph=True)
-        # the batch of nnU-Net's prediction, and its switching of the supervision
-        for batch, supervised in ((2, True), (1, False)):
-            net.decoder.deep_supervision = supervised
-            results = []
-            for run in (compiled, net):
-                torch.manual_seed(0)  # dropout drops the same
-                results.append(run(x[:batch]))
-            torch.testing.assert_close(*results)
+        compile_once_a_mode(single.build(network, deep_supervision=True), single.image(network))
 
     def test_recomputing_changes_nothing(self, network: Network, single: Case) -> None:
         if not class_of(network).recomputes:
@@ -207,6 +198,42 @@ class NetworkContract:
                 refused(foreign_case(shape_case(name), cls), network)
         if cls.most_channels is not None:
             refused(single, network, input_channels=cls.most_channels + 1)
+
+
+# as nnU-Net trains, validates with the batch of training, and predicts, a patch at a time
+MODES: tuple[tuple[Callable[[], AbstractContextManager[Any]], bool, bool, int], ...] = (
+    (torch.enable_grad, True, True, 2),
+    (torch.no_grad, False, True, 2),
+    (torch.inference_mode, False, False, 1),
+)
+
+
+def compile_once_a_mode(net: SegmentationNetwork, x: Tensor) -> list[torch.fx.GraphModule]:
+    """The graphs that torch.compile makes of a network, for an image `(2, C, *spatial)`.
+
+    Checks that they are one for training, one for validation and one for prediction, however often nnU-Net goes from
+    one to the other and from patch to patch, and that they compute what the network does.
+    """
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: Sequence[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    torch.compiler.reset()
+    compiled = torch.compile(net, backend=backend, fullgraph=True)
+    for turn in range(2):
+        for mode, training, supervised, batch in MODES:
+            net.train(training)
+            net.decoder.deep_supervision = supervised
+            results = []
+            for run in (compiled, net):
+                torch.manual_seed(0)  # dropout drops the same
+                with mode():
+                    results.append(run(x[:batch] + turn))
+            torch.testing.assert_close(*results)
+    assert len(graphs) == len(MODES)
+    return graphs
 
 
 def refused(case: Case, network: Network, **change: Any) -> None:

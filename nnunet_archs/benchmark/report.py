@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from nnunet_archs.measure.time import Sample
 from nnunet_archs.tables import markdown_table
 
 from .result import Result, Row
@@ -26,7 +27,12 @@ GRAPH = """Export: to ONNX. Inference: a patch in onnxruntime on the CPU, one ou
 Memory: of that process at its peak, without that of its imports. Median (least to most) of {} rounds in which all rows
 take turns."""
 
-COMPILED = "First step: what torch.compile takes, with one step in training."
+COMPILED = """First step: what torch.compile takes, with one step in training; the first row's has in it what inductor
+prepares once a process. Eager: the same step, in every round just before the network is compiled. Compiled / eager: the
+median of the rounds' ratios."""
+
+KEPT_COMPILED = """Kept compiled: what the graph of torch.compile keeps, as inductor's rules divide it into forward and
+backward."""
 
 PEAK = "Peak: the most memory that torch allocates in a step, the network itself included."
 
@@ -53,7 +59,8 @@ def markdown(result: Result, workloads: Sequence[Workload]) -> str:
     """The page: what was measured and where, then a section a workload."""
     settings, environment = result.settings, result.environment
     repeats, cuda = settings["repeats"], "CUDA" in environment
-    parts = ["# Benchmark", f"`{result.command}`", describe_run(settings, environment), COUNTED]
+    counted = "\n".join([COUNTED, KEPT_COMPILED] if settings["compile"] else [COUNTED])
+    parts = ["# Benchmark", f"`{result.command}`", describe_run(settings, environment), counted]
     taken = (GRAPH_COSTS if settings["graph"] else TIMES) if repeats else {}
     if repeats:
         said = [(GRAPH if settings["graph"] else TIMED).format(repeats)]
@@ -95,8 +102,9 @@ def describe_workload(workload: Workload) -> str:
 def table(rows: Sequence[Row], taken: Sequence[str], *, compiled: bool, cuda: bool) -> str:
     """All rows, nnU-Net's own networks first; `taken` is what the samples are of."""
     header = ["network", "form", "parameters", "multiply-adds, 10⁹", "needed, 10⁹", "kept, GiB"]
+    header += ["kept compiled, GiB"] if compiled else []
     header += [f"{name}, {UNITS.get(name, ('s', 1))[0]}" for name in taken]
-    header += ["first step, s"] if taken and compiled else []
+    header += ["first step, s", "eager, s", "compiled / eager"] if taken and compiled else []
     header += ["peak, GiB"] if taken and cuda else []
     return markdown_table(header, [cells(row, taken, compiled=compiled, cuda=cuda) for row in rows])
 
@@ -104,14 +112,14 @@ def table(rows: Sequence[Row], taken: Sequence[str], *, compiled: bool, cuda: bo
 def cells(row: Row, taken: Sequence[str], *, compiled: bool, cuda: bool) -> list[str]:
     """A row of the table."""
     billions = [f"{n / 1e9:,.2f}" for n in (row.counts.multiply_adds, row.counts.needed)]
-    kept = f"{row.counts.kept_bytes / GIB:.3f}"
-    counts = [row.network, row.form, f"{row.counts.parameters:,}", *billions, kept]
+    kept = [row.counts.kept_bytes, *([row.counts.kept_compiled or 0] if compiled else [])]
+    counts = [row.network, row.form, f"{row.counts.parameters:,}", *billions, *(f"{n / GIB:.3f}" for n in kept)]
     if not taken:
         return counts
     if row.out_of_memory:
-        return [*counts, "out of memory", *[""] * (len(taken) - 1 + compiled + cuda)]
+        return [*counts, "out of memory", *[""] * (len(taken) - 1 + 3 * compiled + cuda)]
     values = [spread(row, name) for name in taken]
-    first = [f"{row.first or 0:.4g}"] if compiled else []
+    first = [f"{row.first or 0:.4g}", spread(row, "eager"), against_eager(row)] if compiled else []
     peak = [f"{max(getattr(sample, 'peak', 0) for sample in row.samples) / GIB:.3f}"] if cuda else []
     return [*counts, *values, *first, *peak]
 
@@ -125,6 +133,12 @@ def spread(row: Row, name: str) -> str:
     """Median, least and most."""
     values = [(getattr(sample, name) or 0) / UNITS.get(name, ("s", 1))[1] for sample in row.samples]
     return f"{median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
+
+
+def against_eager(row: Row) -> str:
+    """The median over the rounds of the compiled step by the eager one; `-` where there is none."""
+    ratios = [sample.step / sample.eager for sample in row.samples if isinstance(sample, Sample) and sample.eager]
+    return f"{median(ratios):.2f}" if ratios else "-"
 
 
 def form_ratios(

@@ -77,7 +77,8 @@ def benchmark(args: argparse.Namespace) -> str:
     if args.json is not None and args.json.exists():
         result = load(args.json, settings, environment)
     else:
-        counted = {workload.name: count_rows(workload, chosen, forms, skip=not args.networks) for workload in workloads}
+        rows_of = partial(count_rows, chosen=chosen, forms=forms, skip=not args.networks, compiled=args.compile)
+        counted = {workload.name: rows_of(workload) for workload in workloads}
         result = Result(shlex.join(["nnunet-archs", *args.argv]), settings, environment, counted)
         result.save(args.json)
     torch.backends.cudnn.benchmark = True  # as nnU-Net trains
@@ -154,7 +155,9 @@ def cpu_name() -> str:
     return f"{model} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def count_rows(workload: Workload, chosen: Sequence[str], forms: Sequence[str], *, skip: bool) -> list[Row]:
+def count_rows(
+    workload: Workload, chosen: Sequence[str], forms: Sequence[str], *, skip: bool, compiled: bool
+) -> list[Row]:
     """The rows of a workload, nnU-Net's own networks first, counted and not yet timed.
 
     A network that cannot be built for it is an error, or with `skip` is left out, with a line that says why.
@@ -167,7 +170,8 @@ def count_rows(workload: Workload, chosen: Sequence[str], forms: Sequence[str], 
     names = [*((network, "") for network in YARDSTICKS), *chosen_rows]
     for network, form in tqdm(names, desc=f"counting, {workload.name}", leave=False, disable=None):
         try:
-            rows.append(Row(network, form, count(partial(build, workload, network, form), workload.shape)))
+            counts = count(partial(build, workload, network, form), workload.shape, compiled=compiled)
+            rows.append(Row(network, form, counts))
         except ValueError as error:
             if not skip:
                 raise
@@ -210,9 +214,15 @@ def build(workload: Workload, network: str, form: str) -> nn.Module:
 
 
 def allow_compilations(n: int) -> None:
-    """Have torch compile `n` networks: they share their outermost code, of which it compiles 8 variants, silently."""
+    """Have torch compile `n` networks: they share their outermost code, of which it compiles 8 variants, silently.
+
+    Each is compiled in full, whatever an earlier process left on the disk.
+    """
+    import torch._inductor.config
+
     torch.compiler.reset()
     torch._dynamo.config.cache_size_limit = n
+    torch._inductor.config.force_disable_caches = True
 
 
 def time_rows(

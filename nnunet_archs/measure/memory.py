@@ -63,6 +63,44 @@ def kept_for_backward(network: nn.Module, shape: Sequence[int]) -> int:
     return kept
 
 
+def kept_compiled(network: nn.Module, shape: Sequence[int]) -> int:
+    """What `kept_for_backward` counts, of the forward graphs that torch.compile makes of the network: one, of ours.
+
+    Inductor's decompositions and the rules by which it divides forward and backward decide; nothing is generated.
+
+    Raises:
+        ValueError: if the network is not on the meta device.
+    """
+    import torch._inductor.lowering  # what its decompositions ask, and do not import
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch._aot_autograd.utils import make_boxed_func
+    from torch._functorch.partitioners import min_cut_rematerialization_partition
+    from torch._inductor.decomposition import select_decomp_table
+
+    check_meta(network)
+    kept: list[int] = []
+
+    def forward(graph: Callable[..., Any], _: Any) -> Callable[..., Any]:
+        def run(*inputs: Any) -> Any:
+            with LiveStorages(x for x in inputs if isinstance(x, Tensor)) as live:
+                results = graph(*inputs)
+                kept.append(live.bytes)
+            return results
+
+        return make_boxed_func(run)
+
+    torch.compiler.reset()
+    backend = aot_autograd(
+        fw_compiler=forward,
+        bw_compiler=lambda graph, _: make_boxed_func(graph),
+        partition_fn=min_cut_rematerialization_partition,
+        decompositions=select_decomp_table,
+    )
+    with torch.enable_grad():
+        torch.compile(network, backend=backend, dynamic=False)(torch.empty(tuple(shape), device="meta"))
+    return sum(kept)
+
+
 def training_memory(
     network: nn.Module,
     shape: Sequence[int],

@@ -30,11 +30,15 @@ class Execution:
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds of a training step and of inference; the step's peak of memory on CUDA, in bytes."""
+    """Seconds of a training step and of inference; the step's peak of memory on CUDA, in bytes.
+
+    `eager` are the seconds of the step before the network was compiled, None where it was not.
+    """
 
     step: float
     inference: float
     peak: int | None
+    eager: float | None = None
 
 
 def sample(build: Callable[[], Any], shape: Sequence[int], execution: Execution) -> Sample:
@@ -44,15 +48,18 @@ def sample(build: Callable[[], Any], shape: Sequence[int], execution: Execution)
         torch.cuda.empty_cache()  # what the network before left is of other sizes
     with device:
         network, x = build(), torch.randn(*shape)
-    if execution.compiled:
-        network.compile(dynamic=False)
     optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE)
-    step, peak = measure(partial(train, network, optimizer, x, execution), device)
+    training, eager = partial(train, network, optimizer, x, execution), None
+    if execution.compiled:
+        training()  # both steps then find the memory that they need
+        eager, _ = measure(training, device)
+        network.compile(dynamic=False)
+    step, peak = measure(training, device)
     optimizer.zero_grad()
     network.eval()
     network.decoder.deep_supervision = False
     inference, _ = measure(partial(infer, network, x, execution), device)
-    return Sample(step, inference, peak)
+    return Sample(step, inference, peak, eager)
 
 
 def measure(run: Callable[[], None], device: torch.device) -> tuple[float, int | None]:

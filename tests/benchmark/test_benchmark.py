@@ -18,6 +18,7 @@ from torch import nn
 
 from nnunet_archs.benchmark import run as benchmark
 from nnunet_archs.benchmark.workloads import TOPOLOGIES, from_plans
+from nnunet_archs.measure import counts
 from nnunet_archs.measure import time as measures
 from nnunet_archs.measure.memory import kept_for_backward
 from nnunet_archs.measure.time import Execution, Sample
@@ -334,7 +335,9 @@ class TestRounds:
         assert main(command) == 0
         assert called == []
 
-    def test_every_row_is_compiled_once(self, plans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_every_row_is_compiled_once(
+        self, plans: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         graphs: list[object] = []
 
         def backend(graph: Callable[..., object], _: object) -> Callable[..., object]:
@@ -345,10 +348,16 @@ class TestRounds:
             self._compiled_call_impl = torch.compile(self._call_impl, backend=backend, **options)
 
         monkeypatch.setattr(nn.Module, "compile", compile_)
+        monkeypatch.setattr(counts, "kept_compiled", lambda *_: 3 * 2**30)
         networks = ["UNet", "UNetPlusPlus", "ClassicalUNet"]
-        assert main(arguments(plans, None, "--repeats", "2", "--compile", networks=networks)) == 0
+        assert main(arguments(plans, None, "--forms", "exact", "--repeats", "2", "--compile", networks=networks)) == 0
         # more than torch's limit of 8; training and inference
-        assert len(graphs) == 2 * (2 + 2 * len(networks))
+        assert len(graphs) == 2 * (2 + len(networks))
+        everything, *_ = tables_in(capsys.readouterr().out)
+        for row in everything:
+            assert row["kept compiled, GiB"] == "3.000"
+            assert float(row["compiled / eager"]) > 0
+            assert float(row["eager, s"].split()[0]) > 0
 
 
 class TestRefusals:

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.checkpoint import checkpoint
 
-from nnunet_archs.measure.memory import kept_for_backward, training_memory
+from nnunet_archs.measure.memory import kept_compiled, kept_for_backward, training_memory
 from nnunet_archs.networks import CAggNet, CrosslinkNet, FocusNetPlusPlus, UNetSharp, VNetSharp
 
 FLOAT = 4  # bytes
@@ -40,6 +40,18 @@ def test_count_by_hand(inplace):
     # results of the first convolution and of the ReLU, which in place is the normalisation's; its mean and deviation
     voxels = 3 * 16 * 16
     assert kept(lambda: Two(inplace=inplace), (3, 1, 16, 16)) == FLOAT * (2 * 8 * voxels + 2 * 8 + 2 * voxels)
+
+
+def test_a_compiled_graph_computes_again_what_is_cheap():
+    class Waves(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x).sin().cos()
+
+    network, shape = Waves(1, 8, 3, padding=1, device="meta"), (3, 1, 16, 16)
+    voxels = 3 * 16 * 16
+    assert kept_for_backward(network, shape) == FLOAT * 3 * 8 * voxels
+    # the convolution's result and the network's
+    assert kept_compiled(network, shape) == FLOAT * 2 * 8 * voxels
 
 
 def test_checkpointing_leaves_the_blocks_result_alone():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -206,19 +205,6 @@ def test_fusions_are_one_function_with_every_option(options: dict[str, Any]) -> 
     x = image(dim).double()
     for a, b in zip(exact(x), textbook(x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
-
-
-def test_attention_compiles_and_copies() -> None:
-    net = build(2, n_stages=2, attention=True, deep_supervision=True)
-    torch._dynamo.reset()
-    compiled = torch.compile(net, backend="eager", fullgraph=True)
-    x = image(2)
-    for batch, supervised, training in ((2, True, True), (1, False, True), (1, False, False), (2, True, True)):
-        net.decoder.deep_supervision = supervised
-        net.train(training)
-        torch.testing.assert_close(compiled(x[:batch]), net(x[:batch]))
-        copied = copy.deepcopy(net)
-        torch.testing.assert_close(copied(x[:batch]), net(x[:batch]))
 
 
 @pytest.mark.parametrize(

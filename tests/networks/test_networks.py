@@ -14,7 +14,7 @@ from torch import nn
 
 from nnunet_archs import networks
 from nnunet_archs.networks import SegmentationNetwork
-from nnunet_archs.testing import NetworkContract
+from nnunet_archs.testing import NetworkContract, compile_once_a_mode
 
 NETWORKS = [
     network
@@ -206,46 +206,39 @@ class TestInUse:
             losses.append(loss.item())
         assert losses[-1] < 0.35 * losses[0]
 
-    @each_kind
-    def test_compiles_without_graph_breaks(self, network):
-        net, x = build(network, "3d-2-stages", supervision="paper", deep_supervision=True)
-        torch._dynamo.reset()
-        compiled = torch.compile(net, backend="eager", fullgraph=True)
-        # the batch of nnU-Net's prediction, and its switching of the supervision
-        for batch, supervised in ((2, True), (1, False)):
-            net.decoder.deep_supervision = supervised
-            torch.testing.assert_close(run(compiled, x[:batch]), run(net, x[:batch]))
+    @pytest.mark.parametrize(
+        "network", [*KINDS, partial(networks.UNetSharp, cgm=True), partial(networks.CrosslinkNet, attention=True)]
+    )
+    def test_compiles_once_a_mode(self, network):
+        compile_once_a_mode(*build(network, "2d-2-stages", supervision="paper", deep_supervision=True))
 
 
-@pytest.mark.parametrize("name", ["2d", "3d"])
-def test_the_exact_form_compiles_once_for_training_validation_and_prediction(name):
-    net, x = build(networks.UNetSharp, name, supervision="paper", deep_supervision=True, fusion="exact")
+def test_the_exact_form_compiles_to_an_operator_a_node():
+    net, x = build(networks.UNetSharp, "3d", supervision="paper", deep_supervision=True, fusion="exact")
+    graph, *_ = compile_once_a_mode(net, x)
+    # a node's fused sources are one operator, whose loops inductor does not see
+    called = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+    assert called["nnunet_archs.fused_sum.default"] > 0
+    # nothing that was made in inference mode is left for training
+    net.train()(x)[0].sum().backward()
+
+
+def test_batches_of_any_other_size_share_one_graph():
+    net, x = build(networks.UNetSharp, "2d-2-stages", supervision="paper")
+    net.eval()
     graphs = []
 
     def backend(graph, _):
         graphs.append(graph)
         return graph
 
-    torch._dynamo.reset()
-    compiled = torch.compile(net, backend=backend)
-    # as nnU-Net switches: batches of training, of validation, and one patch of prediction at a time
-    modes = [
-        (torch.enable_grad, True, True, 2),
-        (torch.no_grad, False, True, 2),
-        (torch.inference_mode, False, False, 1),
-    ]
-    for mode, training, supervised, batch in 2 * modes:
-        net.train(training)
-        net.decoder.deep_supervision = supervised
-        for patch in (x, x + 1):
-            with mode():
-                torch.testing.assert_close(run(compiled, patch[:batch]), run(net, patch[:batch]))
-    assert len(graphs) == len(modes)
-    # a node's fused sources are one operator, whose loops inductor does not see
-    called = Counter(str(node.target) for node in graphs[0].graph.nodes if node.op == "call_function")
-    assert called["nnunet_archs.fused_sum.default"] > 0
-    # nothing that was made in inference mode is left for training
-    net.train()(x)[0].sum().backward()
+    torch.compiler.reset()
+    compiled = torch.compile(net, backend=backend, fullgraph=True)
+    with torch.inference_mode():
+        for batch in (1, 2, 3, 4, 1):
+            patches = x[:1].repeat(batch, 1, 1, 1)
+            torch.testing.assert_close(compiled(patches), net(patches))
+    assert len(graphs) == 2
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,6 @@ def commands_page() -> str:
 def command(name: str) -> Iterator[str]:
     """A section with the help of one command; without a name, that of `nnunet-archs` itself."""
     printed = StringIO()
-    with patch.dict(environ, COLUMNS="100", NO_COLOR="1"), redirect_stdout(printed), suppress(SystemExit):
+    with patch.dict(environ, COLUMNS="84", NO_COLOR="1"), redirect_stdout(printed), suppress(SystemExit):
         main([*filter(None, [name]), "--help"])
     yield from (f"## nnunet-archs {name}".rstrip(), "", "```text", printed.getvalue().rstrip(), "```", "")

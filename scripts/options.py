@@ -12,6 +12,14 @@ def add_device(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("-device", "--device", choices=DEVICES, help=line)
 
 
+def add_sliding_window(parser: argparse.ArgumentParser) -> None:
+    """Add what makes prediction faster."""
+    step = "step of the sliding window, in patches; default: 0.5"
+    parser.add_argument("--step-size", type=float, metavar="SHARE", help=step)
+    mirroring = "predict without mirrored copies: faster, a little less accurate"
+    parser.add_argument("--no-mirroring", action="store_true", help=mirroring)
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the folder of a trained model."""
     where = "nnUNet_results/<Dataset>/<Trainer>__<Plans>__<configuration>"

@@ -7,7 +7,7 @@ and postprocess; an interrupted run resumes when it is started again.
 import argparse
 from pathlib import Path
 
-from .options import add_device
+from .options import add_device, add_sliding_window
 
 EXAMPLE = "nnunet-archs submit -d 4 -i imagesTs -o entry -tr CAggNetTrainer -p CAggNetPlans -c 3d_fullres"
 
@@ -24,12 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", nargs="+", metavar="PLANS", dest="plans")
     parser.add_argument("-f", nargs="+", metavar="FOLD", dest="folds", help="default: all five")
     add_device(parser, "it predicts")
-    parser.add_argument(
-        "--step-size", type=float, metavar="SHARE", help="step of the sliding window, in patches; default: 0.5"
-    )
-    parser.add_argument(
-        "--no-mirroring", action="store_true", help="predict without mirrored copies: faster, a little less accurate"
-    )
+    add_sliding_window(parser)
     parser.add_argument(
         "--rename", default="{case}", metavar="PATTERN", help="names of the files, such as '{case}_seg'"
     )

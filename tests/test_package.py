@@ -1,4 +1,5 @@
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_wheel_has_every_module(wheel_contents: set[str]) -> None:
 
 
 def test_wheel_has_types_licence_and_command(wheel_contents: set[str]) -> None:
-    assert "nnunet_archs/py.typed" in wheel_contents
+    assert {"nnunet_archs/py.typed", "nnunet_archs/deploy/model-card.md"} <= wheel_contents
     assert any(name.endswith("/licenses/LICENSE") for name in wheel_contents)
     assert any(name.endswith("/entry_points.txt") for name in wheel_contents)
 
@@ -53,6 +54,22 @@ def test_wheel_installs_one_package_and_no_tests(wheel_contents: set[str]) -> No
     assert {top for top in tops if not top.endswith(".dist-info")} == {"nnunet_archs"}
     # the contract tests are for other packages' networks
     assert [name for name in wheel_contents if "test" in name.lower()] == ["nnunet_archs/testing.py"]
+
+
+def test_one_version() -> None:
+    """Of the package, as it is cited, and of the changes that are told first."""
+    named = {
+        "pyproject.toml": r'^version = "(.+)"$',
+        "CITATION.cff": r"^version: (.+)$",
+        "CHANGELOG.md": r"^## \[(.+)\]",
+    }
+    found = {
+        file: match and match[1]
+        for file, pattern in named.items()
+        for match in [re.search(pattern, (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)]
+    }
+    assert set(found.values()) == {found["pyproject.toml"]}, found
+    assert found["pyproject.toml"]
 
 
 def test_networks_do_without_nnunet() -> None:

@@ -7,6 +7,7 @@ import pydoc
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn
 
 import torch
@@ -26,6 +27,7 @@ from nnunet_archs.networks.parts.topology import PLANNED
 from nnunet_archs.nnunet.datasets import check_folders
 from nnunet_archs.nnunet.plans import check_data
 
+from .curves import TensorBoardLogger, curves_are_wanted
 from .memory import LossSetting, describe_memory, expected_memory, supervision_scales
 from .optimisation import ADAM, MOMENTS, NNUNET, EpochRate, Optimisation, Optimiser, Schedule
 from .options import Option
@@ -75,9 +77,14 @@ class PaperTrainer(nnUNetTrainer):
             self.check_fold(plans, configuration, fold)
             self.branch_stages = self.check_plans(plans, configuration, dataset_json)
             check_data(plans, configuration)
+            with_curves = curves_are_wanted()
         except ValueError as error:
             end_command(error)
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if device.type == "cpu" and (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
+            torch.set_num_threads(int(threads))  # nnU-Net's command has taken a thread for every core
+        if with_curves and self.local_rank == 0:
+            self.logger.loggers.append(TensorBoardLogger(Path(self.output_folder, "tensorboard")))
         recipe = self.followed_recipe()
         self.num_epochs = self.epochs or (recipe.epochs if recipe else self.num_epochs)
         if self.iterations is not None:

@@ -1,6 +1,7 @@
 """A network exported to ONNX, and run in onnxruntime on the CPU, in a process of its own.
 
-`python -m nnunet_archs.benchmark.graphs FILE THREADS N C Y X` prints what a run took, as JSON.
+`python -m nnunet_archs.benchmark.graphs FOLDER THREADS` runs the graph in a folder on the input there, writes the
+logits beside it, and prints what a run took, as JSON.
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ from nnunet_archs.deploy.peak import peak_of_this_process
 from nnunet_archs.deploy.weights import load_onnx, write_onnx
 from nnunet_archs.nnunet.commands import python_command
 
+GRAPH, INPUT, LOGITS = "network.onnx", "input.pt", "logits.pt"
+
 
 @dataclass(frozen=True)
 class GraphSample:
-    """Seconds that export took, and a run; bytes of memory at the peak of loading and running, None where unknown."""
+    """Seconds that export took, and a run; bytes of memory at the peak of loading and running, None where unknown.
+
+    `difference` is the most that a logit differs from the network's, whose weights are random.
+    """
 
     export: float
+    difference: float
     inference: float
     memory: int | None
 
@@ -37,32 +44,36 @@ def sample_graph(build: Callable[[], Any], patch: Sequence[int], threads: int) -
     Raises:
         ValueError: if the graph cannot be run, with the last line that was printed.
     """
-    network = build().eval().requires_grad_(False)
+    network, x = build().eval().requires_grad_(False), torch.randn(*patch)
     network.decoder.deep_supervision = False
-    with TemporaryDirectory() as folder:
-        file = Path(folder, "network.onnx")
+    with TemporaryDirectory() as name:
+        folder = Path(name)
         started = time.perf_counter()
-        file.write_bytes(write_onnx(network, torch.zeros(*patch)))
+        content = write_onnx(network, x)
         seconds = time.perf_counter() - started
-        command = python_command("nnunet_archs.benchmark.graphs", str(file), str(threads), *map(str, patch))
+        (folder / GRAPH).write_bytes(content)
+        torch.save(x, folder / INPUT)
+        command = python_command("nnunet_archs.benchmark.graphs", name, str(threads))
         process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if process.returncode:
-        said = process.stderr.strip().splitlines() or [f"exit code {process.returncode}, as when memory runs out"]
-        raise ValueError(f"the graph of {type(network).__name__} cannot be run: {said[-1]}")
-    return GraphSample(seconds, **json.loads(process.stdout.splitlines()[-1]))
+        if process.returncode:
+            said = process.stderr.strip().splitlines() or [f"exit code {process.returncode}, as when memory runs out"]
+            raise ValueError(f"the graph of {type(network).__name__} cannot be run: {said[-1]}")
+        difference = float((torch.load(folder / LOGITS) - network(x)).abs().max())
+    return GraphSample(seconds, difference, **json.loads(process.stdout.splitlines()[-1]))
 
 
 def main() -> None:
     """Load a graph and run it twice; print how long the second took, and what all took of memory."""
-    file, threads, *shape = sys.argv[1:]
-    x = torch.randn(*map(int, shape))
+    folder, threads = Path(sys.argv[1]), int(sys.argv[2])
+    x = torch.load(folder / INPUT)
     before = peak_of_this_process()
-    run = load_onnx(Path(file), {}, threads=int(threads))
+    run = load_onnx(folder / GRAPH, {}, threads=threads)
     run(x)
     started = time.perf_counter()
-    run(x)
+    logits = run(x)
     seconds = time.perf_counter() - started
     after = peak_of_this_process()
+    torch.save(logits, folder / LOGITS)
     print(json.dumps({"inference": seconds, "memory": after and before and after - before}))
 
 

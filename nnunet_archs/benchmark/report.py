@@ -17,15 +17,16 @@ REFERENCE = "PlainConvUNet"
 
 COUNTED = """Multiply-adds: of a forward pass in training, of the whole batch and all supervised outputs, by torch's own
 counter; needed: without those on zeros of the operators that upsample. Kept: memory that a forward pass in float32
-leaves alive for backward, on the meta device. Checkpoint: the exact form, parts of it computed again in backward. All
-networks have the topology's features."""
+leaves alive for backward, on the meta device. Expected peak: the most that a step of training under autocast takes, so
+counted: the network, SGD's momentum and what backward computes, but no workspace of convolutions. Checkpoint: the
+exact form, parts of it computed again in backward. All networks have the topology's features."""
 
 TIMED = """Step: forward, the sum of the outputs' mean squares, backward, SGD. Inference: forward, one output, without
 gradients. Median (least to most) of {} rounds in which all rows take turns, after one that is not counted."""
 
 GRAPH = """Export: to ONNX. Inference: a patch in onnxruntime on the CPU, one output, the second run of a new process.
-Memory: of that process at its peak, without that of its imports. Median (least to most) of {} rounds in which all rows
-take turns."""
+Memory: of that process at its peak, without that of its imports. Difference: of a logit from torch's, at most, with
+random weights and a random patch. Median (least to most) of {} rounds in which all rows take turns."""
 
 COMPILED = """First step: what torch.compile takes, with one step in training; the first row's has in it what inductor
 prepares once a process. Eager: the same step, in every round just before the network is compiled. Compiled / eager: the
@@ -41,6 +42,7 @@ COUNTS: dict[str, Callable[[Row], float]] = {
     "needed multiply-adds": lambda row: row.counts.needed,
     "counted": lambda row: row.counts.multiply_adds,
     "kept": lambda row: row.counts.kept_bytes,
+    "expected peak": lambda row: row.expected_peak,
 }
 TIMES: dict[str, Callable[[Row], float]] = {
     "step": lambda row: middle(row, "step"),
@@ -51,8 +53,11 @@ GRAPH_COSTS: dict[str, Callable[[Row], float]] = {
     "inference": lambda row: middle(row, "inference"),
     "memory": lambda row: middle(row, "memory"),
 }
-REFERRED = ("kept", "step", "export", "memory")  # of these, against nnU-Net's own network
-UNITS = {"memory": ("GiB", GIB)}  # of what is not in seconds
+RATES: dict[str, Callable[[Row], float]] = {
+    "inference a multiply-add": lambda row: middle(row, "inference") / row.counts.needed,
+}
+REFERRED = ("kept", "expected peak", "step", "export", "memory", *RATES)  # of these, against nnU-Net's own network
+UNITS = {"memory": ("GiB", GIB), "difference": ("of logits", 1)}  # of what is not in seconds
 
 
 def markdown(result: Result, workloads: Sequence[Workload]) -> str:
@@ -65,19 +70,21 @@ def markdown(result: Result, workloads: Sequence[Workload]) -> str:
     if repeats:
         said = [(GRAPH if settings["graph"] else TIMED).format(repeats)]
         parts.append("\n".join([*said, *([COMPILED] if settings["compile"] else []), *([PEAK] if cuda else [])]))
+    columns = [*taken, *(["difference"] if settings["graph"] and repeats else [])]
     quantities = COUNTS | taken
+    referred = quantities | (RATES if repeats else {})
     for workload in workloads:
         rows = result.rows[workload.name]
         by_name = {(row.network, row.form): row for row in rows}
         parts += [
             f"## {workload.name}",
             describe_workload(workload),
-            table(rows, [*taken], compiled=settings["compile"], cuda=cuda),
+            table(rows, columns, compiled=settings["compile"], cuda=cuda),
         ]
         for of, to in (("textbook", "exact"), ("checkpoint", "exact")):
             if {of, to} <= {*settings["forms"]}:
                 parts += [f"{of.capitalize()} / {to}:", form_ratios(by_name, settings["networks"], of, to, quantities)]
-        parts += [f"Of {REFERENCE}:", reference_ratios(by_name, settings["networks"], settings["forms"], quantities)]
+        parts += [f"Of {REFERENCE}:", reference_ratios(by_name, settings["networks"], settings["forms"], referred)]
     return "\n\n".join(parts)
 
 
@@ -103,6 +110,7 @@ def table(rows: Sequence[Row], taken: Sequence[str], *, compiled: bool, cuda: bo
     """All rows, nnU-Net's own networks first; `taken` is what the samples are of."""
     header = ["network", "form", "parameters", "multiply-adds, 10⁹", "needed, 10⁹", "kept, GiB"]
     header += ["kept compiled, GiB"] if compiled else []
+    header += ["expected peak, GiB"]
     header += [f"{name}, {UNITS.get(name, ('s', 1))[0]}" for name in taken]
     header += ["first step, s", "eager, s", "compiled / eager"] if taken and compiled else []
     header += ["peak, GiB"] if taken and cuda else []
@@ -112,7 +120,7 @@ def table(rows: Sequence[Row], taken: Sequence[str], *, compiled: bool, cuda: bo
 def cells(row: Row, taken: Sequence[str], *, compiled: bool, cuda: bool) -> list[str]:
     """A row of the table."""
     billions = [f"{n / 1e9:,.2f}" for n in (row.counts.multiply_adds, row.counts.needed)]
-    kept = [row.counts.kept_bytes, *([row.counts.kept_compiled or 0] if compiled else [])]
+    kept = [row.counts.kept_bytes, *([row.counts.kept_compiled or 0] if compiled else []), row.expected_peak]
     counts = [row.network, row.form, f"{row.counts.parameters:,}", *billions, *(f"{n / GIB:.3f}" for n in kept)]
     if not taken:
         return counts

@@ -21,6 +21,7 @@ class Row:
     network: str
     form: str
     counts: Counts
+    expected_peak: int  # bytes that a step of training takes under autocast
     samples: list[Sample | GraphSample] = field(default_factory=list)
     out_of_memory: bool = False
     first: float | None = None  # seconds of the first step, compilation included

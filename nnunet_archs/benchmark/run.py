@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from nnunet_archs.files import what_is_wrong_with_writing
 from nnunet_archs.measure.counts import count
-from nnunet_archs.measure.time import Execution, Sample, sample
+from nnunet_archs.measure.memory import training_memory
+from nnunet_archs.measure.time import Execution, Sample, mean_squares, sample
 from nnunet_archs.networks.parts.contract import check_choice
 from nnunet_archs.nnunet.device import choose_device
 from nnunet_archs.trainers.base import PaperTrainer
@@ -51,15 +52,21 @@ def trainer_of(network: str) -> type[PaperTrainer]:
     return resolve_paper(network if "Trainer" in base else "_".join([f"{base}Trainer", *words]))
 
 
-def all_networks() -> list[str]:
-    """Every network that a trainer has, nnU-Net's own apart."""
+def all_networks(*, graphs: bool) -> list[str]:
+    """Every network that a trainer has, nnU-Net's own apart, or of these the ones that can be exported."""
     names = [trainer.__name__.removesuffix("Trainer") for trainer in paper_trainers()]
-    return [name for name in names if name not in YARDSTICKS]
+    return [name for name in names if name not in YARDSTICKS and (is_graph(name) or not graphs)]
+
+
+def is_graph(network: str) -> bool:
+    """Whether a network computes the same whatever is in an image, and can be exported."""
+    return getattr(trainer_of(network).network_class, "is_graph", True)
 
 
 def benchmark(args: argparse.Namespace) -> str:
     """Count and time as the command's arguments say; the tables."""
-    chosen, forms = list(dict.fromkeys(args.networks or all_networks())), list(dict.fromkeys(args.forms))
+    chosen = list(dict.fromkeys(args.networks or all_networks(graphs=args.graph)))
+    forms = list(dict.fromkeys(args.forms))
     execution = check_arguments(args, chosen, forms)
     workloads = find_workloads(args)
     settings = {
@@ -99,7 +106,8 @@ def check_arguments(args: argparse.Namespace, chosen: Sequence[str], forms: Sequ
         ValueError: for an argument that cannot be met.
     """
     for network in chosen:
-        trainer_of(network)
+        if not is_graph(network) and args.graph:
+            raise ValueError(f"{network} has no graph, for what it computes depends on what it finds; leave it out")
     for form in forms:
         check_choice("--forms", form, FORMS)
     if args.repeats < 0:
@@ -170,13 +178,24 @@ def count_rows(
     names = [*((network, "") for network in YARDSTICKS), *chosen_rows]
     for network, form in tqdm(names, desc=f"counting, {workload.name}", leave=False, disable=None):
         try:
-            counts = count(partial(build, workload, network, form), workload.shape, compiled=compiled)
-            rows.append(Row(network, form, counts))
+            rows.append(count_row(workload, network, form, compiled=compiled))
         except ValueError as error:
             if not skip:
                 raise
             print(f"{workload.name}: {network} is left out: {error}", file=sys.stderr)
     return rows
+
+
+def count_row(workload: Workload, network: str, form: str, *, compiled: bool) -> Row:
+    """A row of a workload, not yet timed.
+
+    Raises:
+        ValueError: for a network that cannot be built for it.
+    """
+    make = partial(build, workload, network, form)
+    with torch.device("meta"):
+        memory = training_memory(make(), workload.shape, mean_squares, half=True)
+    return Row(network, form, count(make, workload.shape, compiled=compiled), memory.peak)
 
 
 def forms_of(network: str, forms: Sequence[str]) -> list[str]:

@@ -44,6 +44,7 @@ class Settings:
     step_size: float
     mirroring: bool
     time_limit: float | None  # in seconds; it decides on step size and mirroring
+    dicom: bool  # whether it also takes DICOM series, and writes DICOM segmentations of them
 
 
 def build_container(folder: Path, selection: Selection, settings: Settings) -> None:
@@ -61,7 +62,7 @@ def build_container(folder: Path, selection: Selection, settings: Settings) -> N
         unfinished.mkdir(parents=True)
         packages = packages_of(selection)
         wheels = [write_wheel(unfinished, *package) for package in packages.items()]
-        needed = [*(f"./{wheel}" for wheel in wheels), *pins(packages)]
+        needed = [*(f"./{wheel}" for wheel in wheels), *pins(packages, "dicom" if settings.dicom else "")]
         (unfinished / "requirements.txt").write_text("\n".join(needed) + "\n")
         (unfinished / "settings.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
         values = {"python": python_version(), "wheels": " ".join(wheels), "name": image_name(folder)}
@@ -169,10 +170,15 @@ def digest(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
-def pins(packages: Iterable[str]) -> list[str]:
-    """Everything that the packages need, and what that needs, at the installed versions; they themselves apart."""
+def pins(packages: Iterable[str], extra: str) -> list[str]:
+    """Everything that the packages need, and what that needs, at the installed versions; they themselves apart.
+
+    `extra` is one of this package's, or empty for none.
+    """
     found: dict[str, str] = {}
     todo: list[tuple[str, str]] = [(canonicalize_name(package), "") for package in packages]
+    if extra:
+        todo.append((OURS, extra))
     seen, packed = set(todo), {package for package, _ in todo}
     while todo:
         package, extra = todo.pop()

@@ -20,7 +20,7 @@ from nnunetv2.postprocessing.remove_connected_components import load_postprocess
 from torch import Tensor
 
 from nnunet_archs.discovery import SEARCH, discovery_folder
-from nnunet_archs.nnunet.datasets import read_dataset_json
+from nnunet_archs.nnunet.datasets import read_dataset_json, segment_names
 from nnunet_archs.nnunet.images import reader_of
 
 from .sockets import check_channels, label_map, make_files
@@ -89,7 +89,7 @@ def segment(
     """The label map of a case, on the grid of its first image.
 
     Args:
-        images: the files with the channels, in the data set's order.
+        images: the files with the channels, or the folders of their DICOM series, in the data set's order.
         models: what `nnunet-archs submit --container` put into model.tar.gz.
         step_size: of nnU-Net's sliding window, where there is no `end`.
         mirroring: whether to mirror, where there is no `end`.
@@ -125,6 +125,12 @@ def segment(
             )
         result = finish(predictor, model, models, Path(folder), ending)
         return label_map(result, images[0], reader)
+
+
+def names_of(models: Path) -> dict[int, str]:
+    """What the values of the label map are called."""
+    first = load_json(str(models / "model.json"))["averaged"][0]
+    return segment_names(read_dataset_json(models / first / "dataset.json")["labels"])
 
 
 def finish(predictor: Predictor, model: dict[str, Any], models: Path, folder: Path, ending: str) -> Path:

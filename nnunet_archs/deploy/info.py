@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from nnunet_archs.trainers.names import find_option
 
 from .facts import network_call, version_of, versions
 from .peak import memory_of_prediction
-from .trained import FINAL, TrainedFolder, TrainedModel, open_folder, open_model
+from .trained import FINAL, TrainedFolder, TrainedModel, open_folder, open_model, read_if_there
 
 CHECKPOINTS = (FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
 
@@ -48,7 +47,7 @@ def inspect_folder(folder: Path, image_size: Sequence[int] | None) -> dict[str, 
     model: TrainedModel | None = None
     folds: dict[str, Any] = {}
     for fold in source.begun:
-        folds[fold] = {"finished": fold in source.finished, "epochs": None, "dice": validation_dice(source, fold)}
+        folds[fold] = {"finished": fold in source.finished, "epochs": None, "dice": source.validation_dice(fold)}
         try:
             checkpoint = newest_checkpoint(source, fold)
             if checkpoint is None:
@@ -90,13 +89,6 @@ def newest_checkpoint(source: TrainedFolder, fold: str) -> dict[str, Any] | None
     return None
 
 
-def validation_dice(source: TrainedFolder, fold: str) -> float | None:
-    """The foreground mean of a fold's validation, where there is one."""
-    summary = read_if_there(source.folder / f"fold_{fold}" / "validation" / "summary.json")
-    dice = summary.get("foreground_mean", {}).get("Dice")
-    return None if dice is None else float(dice)
-
-
 def recorded_versions(source: TrainedFolder) -> dict[str, str]:
     """What nnU-Net's debug.json records of the training's machine; of nnU-Net's own version it records nothing."""
     found: dict[str, str] = {}
@@ -104,15 +96,6 @@ def recorded_versions(source: TrainedFolder) -> dict[str, str]:
         debug = read_if_there(source.folder / f"fold_{fold}" / "debug.json")
         found |= {key: debug[key] for key in ("torch_version", "cudnn_version", "gpu_name") if debug.get(key)}
     return {key: str(value) for key, value in found.items() if value != "None"}
-
-
-def read_if_there(file: Path) -> dict[str, Any]:
-    """A JSON file's object; empty where there is none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def version_problems() -> list[str]:

@@ -19,6 +19,8 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunet_archs.nnunet.images import read_image, read_labels
 
+from .dicom import read_series
+
 TIFF = (".tif", ".tiff")
 # what a file of each of nnU-Net's readers may be called, and what reads its labels as they are stored
 WITH_GEOMETRY = (".nii", ".nii.gz", ".nrrd", ".mha", ".gipl")
@@ -56,7 +58,7 @@ def is_possible(n_files: int, n_channels: int, reader: BaseReaderWriter) -> bool
 
 
 def make_files(images: Sequence[Path], case: Path, ending: str, reader: BaseReaderWriter) -> list[Path]:
-    """Write the sockets' images as the files of a case, `case` their path without channel and ending.
+    """Write images, or folders of DICOM series, as the files of a case, `case` their path without channel and ending.
 
     Raises:
         ValueError: if an image cannot be read, or is none of the model's.
@@ -77,9 +79,14 @@ def make_files(images: Sequence[Path], case: Path, ending: str, reader: BaseRead
     return files
 
 
+def read_socket(image: Path) -> SimpleITK.Image:
+    """An image, or the DICOM series in a folder. Raises RuntimeError or ValueError where that is not possible."""
+    return read_series(image) if image.is_dir() else SimpleITK.ReadImage(str(image))
+
+
 def write(image: Path, file: Path, reader: BaseReaderWriter) -> None:
     """Write an image as a reader reads it. Raises RuntimeError or ValueError where that is not possible."""
-    read = SimpleITK.ReadImage(str(image))
+    read = read_socket(image)
     if not isinstance(reader, (Tiff3DIO, NaturalImage2DIO)):
         SimpleITK.WriteImage(read, str(file))
         return
@@ -114,7 +121,7 @@ def label_map(file: Path, image: Path, reader: BaseReaderWriter) -> SimpleITK.Im
     labels, _ = read_labels(stored(), file)
     labels = labels.astype(np.uint8 if labels.max() < 255 else np.uint16)
     try:
-        grid = SimpleITK.ReadImage(str(image))
+        grid = read_socket(image)
     except RuntimeError:
         grid = None
     if grid is None or prod(grid.GetSize()) != labels.size:  # a TIFF, which has no geometry, as SimpleITK reads it

@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_archs.nnunet.commands import (
+    check_step_size,
     last_line,
     nnunet_command,
     python_command,
@@ -21,11 +23,14 @@ from nnunet_archs.nnunet.commands import (
     variables,
     without_workers,
 )
+from nnunet_archs.nnunet.datasets import segment_names
 from nnunet_archs.nnunet.device import choose_device
 from nnunet_archs.nnunet.steps import Step, StepError, run_step
 
 from .check import check, check_pattern, find_cases, name_cases
 from .container import Settings, build_container
+from .dicom import check_installed, find_series, slices_of, write_segmentation
+from .sockets import WITH_GEOMETRY, label_map, make_files
 from .submit import (
     FOLDS,
     INFORMATION,
@@ -44,6 +49,8 @@ from .submit import (
 )
 
 PACKAGE = "submission.zip"
+IMAGES = "images"  # what DICOM series are converted to
+SEGMENTATIONS = "dicom"
 
 
 def make_submission(args: argparse.Namespace) -> None:
@@ -87,10 +94,13 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--time-limit decides on step size and mirroring; leave out --step-size and --no-mirroring")
     if args.time_limit is not None and not args.time_limit > 0:
         raise ValueError(f"--time-limit {args.time_limit:g}: give the seconds that a case may take")
+    if args.dicom:
+        if args.check_only:
+            raise ValueError("--dicom does not go with --check-only; leave it out, with the images of OUT/images as -i")
+        check_installed()
     if args.check_only and not args.check_only.exists():
         raise ValueError(f"--check-only {args.check_only}: there is no such file")
-    if args.step_size is not None and not 0 < args.step_size <= 1:
-        raise ValueError(f"--step-size {args.step_size:g}: give a share of the patch, above 0 and up to 1")
+    check_step_size(args.step_size)
     if unknown := [fold for fold in args.folds or () if fold != "all" and not fold.isdecimal()]:
         raise ValueError(f"-f {unknown[0]}: give numbers of folds, or all")
     if (args.trainers or args.plans or args.folds) and not args.configurations:
@@ -114,6 +124,10 @@ def find_selection(args: argparse.Namespace, dataset: str) -> Selection:
 def submit(args: argparse.Namespace, selection: Selection) -> None:
     """Predict with every model, average, postprocess, check and zip."""
     dataset_json, reader = selection.members[0].dataset_json, selection.members[0].reader
+    series: dict[str, list[Path]] = {}
+    if args.dicom:
+        series = find_series(args.images, len(dataset_json["channel_names"]))
+        args.images = convert_series(series, args.output / IMAGES, dataset_json["file_ending"], reader)
     cases = find_cases(args.images, dataset_json, reader)
     options = prediction_options(args.step_size, mirroring=not args.no_mirroring)
     keep_to_request(args.output, selection, cases, options)
@@ -128,16 +142,41 @@ def submit(args: argparse.Namespace, selection: Selection) -> None:
     try:
         write_package(unfinished, predictions, cases, dataset_json["file_ending"], args.rename)
         judge(args, unfinished, cases, dataset_json, reader)
+        for case, (first, *_) in series.items():
+            label = label_map(predictions / f"{case}{dataset_json['file_ending']}", first, reader)
+            (args.output / SEGMENTATIONS).mkdir(exist_ok=True)
+            names = segment_names(dataset_json["labels"])
+            write_segmentation(label, names, first, args.output / SEGMENTATIONS / f"{case}.dcm")
         unfinished.replace(package)
     finally:
         unfinished.unlink(missing_ok=True)
     print(f"\n{package}: {len(cases)} cases, nothing wrong")
 
 
+def convert_series(series: Mapping[str, Sequence[Path]], folder: Path, ending: str, reader: BaseReaderWriter) -> Path:
+    """A folder of images in the models' format, of DICOM series; what is newer than its series stays as it is.
+
+    Raises:
+        ValueError: if a series cannot be read, or the models' format has no spacing.
+    """
+    if ending not in WITH_GEOMETRY:
+        known = ", ".join(WITH_GEOMETRY)
+        raise ValueError(f"--dicom: the model reads {ending}, and series are made into {known}; leave out --dicom")
+    folder.mkdir(parents=True, exist_ok=True)
+    for case, channels in series.items():
+        made = [folder / f"{case}_{channel:04}{ending}" for channel in range(len(channels))]
+        newest = max(Path(file).stat().st_mtime for channel in channels for file in slices_of(channel))
+        if not all(file.exists() and file.stat().st_mtime > newest for file in made):
+            with TemporaryDirectory(dir=folder, prefix=".") as unfinished:
+                for file in make_files(channels, Path(unfinished, case), ending, reader):
+                    file.replace(folder / file.name)
+    return folder
+
+
 def make_container(args: argparse.Namespace, selection: Selection) -> None:
     """Write the container's folder."""
     step_size, mirroring = args.step_size or 0.5, not args.no_mirroring
-    settings = Settings(args.input_socket, args.output_socket, step_size, mirroring, args.time_limit)
+    settings = Settings(args.input_socket, args.output_socket, step_size, mirroring, args.time_limit, args.dicom)
     build_container(args.container, selection, settings)
     print(f"{args.container}: {', '.join(member.name for member in selection.members)}; see README.md there")
 

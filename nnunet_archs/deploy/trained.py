@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -83,6 +84,15 @@ class TrainedFolder:
         if not isinstance(checkpoint, dict) or not all(key in checkpoint for key in NEEDED):
             raise ValueError(f"{file} is no checkpoint of nnU-Net's; it needs {', '.join(NEEDED)}: copy it again")
         return checkpoint
+
+    def validation(self, fold: str) -> dict[str, Any]:
+        """nnU-Net's measures of a fold's validation; empty where there are none."""
+        return read_if_there(self.folder / f"fold_{fold}" / "validation" / "summary.json")
+
+    def validation_dice(self, fold: str) -> float | None:
+        """The foreground mean of a fold's validation, where there is one."""
+        dice = self.validation(fold).get("foreground_mean", {}).get("Dice")
+        return None if dice is None else float(dice)
 
 
 @dataclass(frozen=True)
@@ -175,6 +185,15 @@ class TrainedModel:
         checkpoint, network = self.load(fold), self.build()
         network.load_state_dict(checkpoint["network_weights"])
         return network.eval().requires_grad_(False)
+
+
+def read_if_there(file: Path) -> dict[str, Any]:
+    """A JSON file's object; empty where there is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def open_folder(folder: Path) -> TrainedFolder:

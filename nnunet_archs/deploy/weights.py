@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from nnunet_archs.networks.parts.fusion import Fusion, FusionConv
 
@@ -55,8 +53,7 @@ def fusion_of(network: nn.Module) -> Fusion | None:
 def write_onnx(network: nn.Module, example: Tensor) -> bytes:
     """ONNX, its input and output named, of the example's shape but for the batch, which may be any."""
     with quiet():
-        with AccurateNorms():
-            program = trace(network, example)
+        program = trace(network, example)
         graph = torch.onnx.export(
             program,
             (example,),
@@ -64,6 +61,7 @@ def write_onnx(network: nn.Module, example: Tensor) -> bytes:
             input_names=[INPUT],
             output_names=[OUTPUT],
             opset_version=needed_opset(program),
+            custom_translation_table={torch.ops.aten.instance_norm.default: instance_norm},
             dynamic_shapes=({0: "batch"},) if program.range_constraints else None,
             verbose=False,
         )
@@ -77,42 +75,38 @@ def needed_opset(program: torch.export.ExportedProgram) -> int | None:
     return 19 if deformable else None
 
 
-class AccurateNorms(TorchFunctionMode):
-    """Has every instance norm computed by `instance_norm`."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a function of torch's, or the one in its place."""
-        return (instance_norm if func is F.instance_norm else func)(*args, **(kwargs or {}))
-
-
 def instance_norm(
-    x: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    x: Any,
+    weight: Any = None,
+    bias: Any = None,
+    running_mean: Any = None,
+    running_var: Any = None,
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Tensor:
-    """Instance norm of `(B, C, *spatial)`, its means taken an axis at a time; the arguments are torch's function's.
+    cudnn_enabled: bool = True,
+) -> Any:
+    """Instance norm of `(B, C, *spatial)` in ONNX' operators, its means taken an axis at a time.
 
     onnxruntime's own operator adds up all voxels of a channel one after another, in float32: in 3D that alone moved
-    logits by more than 1e-4.
+    logits by more than 1e-4. The arguments are those of torch's operator. It is one node until the graph is ONNX, for
+    torch's exporter takes each through several passes.
     """
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    centred = x - (spatial_mean(x) if use_input_stats or running_mean is None else running_mean.view(shape))
-    variance = spatial_mean(centred**2) if use_input_stats or running_var is None else running_var.view(shape)
-    scale = torch.rsqrt(variance + eps)
-    normed = centred * (scale if weight is None else scale * weight.view(shape))
-    return normed if bias is None else normed + bias.view(shape)
+    from onnxscript import opset18
 
+    op: Any = opset18  # it takes lists for constants, which its types do not know
+    axes, per_channel = range(2, len(x.shape)), [1, -1, *[1] * (len(x.shape) - 2)]
 
-def spatial_mean(x: Tensor) -> Tensor:
-    """The mean of every channel, `(B, C, 1, ...)`."""
-    for axis in reversed(range(2, x.ndim)):
-        x = x.mean(axis, keepdim=True)
-    return x
+    def mean(y: Any) -> Any:
+        for axis in reversed(axes):
+            y = op.ReduceMean(y, [axis], keepdims=1)
+        return y
+
+    centred = op.Sub(x, mean(x) if use_input_stats else op.Reshape(running_mean, per_channel))
+    variance = mean(op.Mul(centred, centred)) if use_input_stats else op.Reshape(running_var, per_channel)
+    scale = op.Reciprocal(op.Sqrt(op.Add(variance, eps)))
+    normed = op.Mul(centred, scale if weight is None else op.Mul(scale, op.Reshape(weight, per_channel)))
+    return normed if bias is None else op.Add(normed, op.Reshape(bias, per_channel))
 
 
 def load_onnx(file: Path, network: Mapping[str, Any], *, threads: int = 0) -> Run:

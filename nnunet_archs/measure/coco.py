@@ -28,7 +28,7 @@ def coco_metrics(reference: NDArray[Any], prediction: NDArray[Any], scores: Sequ
     if reference.shape != prediction.shape:
         raise ValueError(f"the prediction is {prediction.shape}, its reference {reference.shape}; predict it anew")
     shown = (reference > 0) | (prediction > 0)  # the voxels' places do not matter
-    truth, found = annotations(reference[shown]), annotations(prediction[shown])
+    truth, found = as_annotations(reference[shown]), as_annotations(prediction[shown])
     if len(found) != len(scores):
         raise ValueError(f"{len(scores)} scores for {len(found)} objects; give one for each")
     if not (truth and found):
@@ -51,7 +51,7 @@ def coco_metrics(reference: NDArray[Any], prediction: NDArray[Any], scores: Sequ
     return dict(zip(COCO_METRICS, (float(precision[0]), float(precision.mean())), strict=True))
 
 
-def annotations(voxels: NDArray[Any]) -> list[dict[str, Any]]:
+def as_annotations(voxels: NDArray[Any]) -> list[dict[str, Any]]:
     """The objects of ids `(n,)`, as pycocotools takes those of an image of one column."""
     from pycocotools import mask
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .memory import Outputs
+
 LEARNING_RATE = 1e-3
 
 
@@ -78,13 +80,18 @@ def measure(run: Callable[[], None], device: torch.device) -> tuple[float, int |
 
 
 def train(network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, execution: Execution) -> None:
-    """A training step; the loss is the sum of the outputs' mean squares."""
+    """A training step."""
     optimizer.zero_grad()
     with execution.autocast():
         outputs = network(x)
-    losses = [y.float().square().mean() for y in (outputs if isinstance(outputs, list) else [outputs])]
-    torch.stack(losses).sum().backward()
+    mean_squares(outputs).backward()
     optimizer.step()
+
+
+def mean_squares(outputs: Outputs) -> Tensor:
+    """The loss of a step that is measured: the sum of the outputs' mean squares."""
+    losses = [y.float().square().mean() for y in (outputs if isinstance(outputs, list) else [outputs])]
+    return torch.stack(losses).sum()
 
 
 @torch.no_grad()

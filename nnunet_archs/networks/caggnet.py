@@ -35,6 +35,7 @@ from .parts.encoders import ConvEncoder
 from .parts.fusion import Fusion, FusionConv
 from .parts.grid import Grid, Node, caggnet
 from .parts.heads import Heads
+from .parts.recompute import recomputed
 from .parts.topology import Topology, TopologyKwargs
 
 Aggregation = Literal["concat", "add"]
@@ -90,11 +91,18 @@ class CrossingAggregation(nn.Module):
         # the nodes to the left and above as they are, the one below brought to this stage's width
         channels = [*(widths[i] for i, _ in sources[:-1]), width]
         self.convs = ConvStack(FusionConv(channels, width, kernel, topology, fusion=fusion), width, kernel, topology)
+        self.checkpoint = topology.checkpoint
 
     def forward(self, sources: Sequence[Tensor]) -> Tensor:
         """The nodes to the left, above (but at stage 0) and below, `(B, C_k, *spatial_k)`, to X[i, j]."""
-        left, *above, below = sources
-        return left + self.convs([left, *(self.down(x) for x in above), self.up(below)])
+        # of the recomputed neighbours the first convolution sees again, it does not itself run again
+        y = recomputed(self.begin, *sources, when=self.checkpoint)
+        return sources[0] + self.convs.end(y)[1]
+
+    def begin(self, left: Tensor, *others: Tensor) -> Tensor:
+        """What the first convolution gives."""
+        *above, below = others
+        return self.convs.begin([left, *(self.down(x) for x in above), self.up(below)])
 
 
 class WeightedAggregation(nn.Module):

@@ -38,7 +38,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar, Literal, TypeAlias
+from itertools import islice
+from typing import ClassVar, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -285,6 +286,7 @@ class BranchedStage(nn.Module):
     """The blocks of all branches at a stage: act(fuse(cat(path_0(x), ..., path_k(x))) + residual(x)), Figure 4a, c.
 
     `fuse` and `residual` are 1 x 1 convolutions with normalisation, a pair a branch, or with `shared` one for all.
+    Of a block nothing is kept for backward but what its convolutions give.
     """
 
     def __init__(
@@ -302,15 +304,43 @@ class BranchedStage(nn.Module):
     def forward(self, branches: Sequence[Tensor]) -> list[Tensor]:
         """Every branch's features `(B, C, *spatial)` to `(B, width, *spatial)`."""
         joins = list(self.joins) * (len(branches) // len(self.joins))
-        return [join(x, paths(x)) for join, paths, x in zip(joins, self.paths, branches, strict=True)]
+        return [join(x, paths) for join, paths, x in zip(joins, self.paths, branches, strict=True)]
 
 
 class ParallelPaths(nn.ModuleList):
-    """cat(path_0(x), ..., path_k(x))."""
+    """cat(path_0(x), ..., path_k(x)), in steps, between which is what backward needs."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features `(B, C, *spatial)` to `(B, sum of widths, *spatial)`."""
-        return torch.cat([path(x) for path in self], dim=1)
+    def first(self, x: Tensor) -> list[Tensor]:
+        """Features `(B, C, *spatial)` to the results of the paths' first convolutions."""
+        return [path.conv(x) for path in self.paths]
+
+    def convolve(self, firsts: Sequence[Tensor]) -> list[Tensor]:
+        """To these the results of the paths' last convolutions, behind the first of each."""
+        return [y for path, first in zip(self.paths, firsts, strict=True) for y in path.both(first)]
+
+    def finish(self, convolved: Sequence[Tensor]) -> Tensor:
+        """The results of `convolve` to `(B, sum of widths, *spatial)`."""
+        ys = iter(convolved)
+        return torch.cat([path.finish(*islice(ys, path.n_kept)) for path in self.paths], dim=1)
+
+    @property
+    def paths(self) -> Sequence[RConv | PlainConv]:
+        """All of it."""
+        return cast("Sequence[RConv | PlainConv]", self)
+
+
+class PlainConv(ConvNormAct):
+    """A 1 x 1 convolution, normalised but not activated."""
+
+    n_kept = 1
+
+    def __init__(self, in_channels: int, width: int, topology: Topology) -> None:
+        conv = topology.conv(in_channels, width, (1,) * topology.dim)
+        super().__init__(conv, width, topology, nonlin=nn.Identity())
+
+    def both(self, y: Tensor) -> tuple[Tensor]:
+        """The result of its convolution, the first and the last of a path."""
+        return (y,)
 
 
 class Join(nn.Module):
@@ -318,19 +348,24 @@ class Join(nn.Module):
 
     def __init__(self, in_channels: int, joined_channels: int, width: int, topology: Topology) -> None:
         super().__init__()
-        self.fuse = plain_conv(joined_channels, width, topology)
-        self.residual = plain_conv(in_channels, width, topology)
+        self.fuse = PlainConv(joined_channels, width, topology)
+        self.residual = PlainConv(in_channels, width, topology)
         nonlin = nn.Identity if topology.nonlin is None else topology.nonlin
         self.nonlin = nonlin(**(topology.nonlin_kwargs or {}))
-        self.checkpoint = topology.checkpoint
+        self.checkpoint, self.remakes = topology.checkpoint, topology.remakes
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Features `(B, C, *spatial)` and `(B, C_joined, *spatial)` to `(B, width, *spatial)`."""
-        return recomputed(self.join, x, y, when=self.checkpoint)
+    def forward(self, x: Tensor, paths: ParallelPaths) -> Tensor:
+        """A block's input `(B, C, *spatial)`, and its paths, to `(B, width, *spatial)`."""
+        return recomputed(partial(self.join, paths), x, *paths.first(x), when=self.checkpoint)
 
-    def join(self, x: Tensor, y: Tensor) -> Tensor:
-        """The same, all of it kept for backward."""
-        return self.nonlin(self.fuse(y) + self.residual(x))
+    def join(self, paths: ParallelPaths, x: Tensor, *firsts: Tensor) -> Tensor:
+        """The same, from what the paths' first convolutions give."""
+        y = recomputed(lambda *ys: self.fuse.conv(paths.finish(ys)), *paths.convolve(firsts), when=self.remakes)
+        return recomputed(self.add, y, self.residual.conv(x), when=self.remakes)
+
+    def add(self, y: Tensor, residual: Tensor) -> Tensor:
+        """The same, from what the convolutions of kernel 1 give."""
+        return self.nonlin(self.fuse.finish(y) + self.residual.finish(residual))
 
 
 class RConv(nn.Module):
@@ -339,6 +374,8 @@ class RConv(nn.Module):
     y is the first convolution's result, and nothing follows the sum, as in the authors' code.
     """
 
+    n_kept = 2
+
     def __init__(self, first: nn.Module, width: int, inner: int, kernel: Axes, topology: Topology) -> None:
         super().__init__()
         self.first = ConvNormAct(first, width, topology)
@@ -346,31 +383,47 @@ class RConv(nn.Module):
             ConvNormAct(topology.conv(width, inner, kernel), inner, topology),
             ConvNormAct(topology.conv(inner, width, kernel), width, topology),
         )
-        self.checkpoint = topology.checkpoint
+        self.checkpoint, self.remakes = topology.checkpoint, topology.remakes
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
         """What the first convolution takes to `(B, width, *spatial)`."""
-        y = self.first.conv(x)
-        return recomputed(self.finish, y, when=self.checkpoint)
+        return recomputed(self.block, self.conv(x), when=self.checkpoint)
 
-    def finish(self, y: Tensor) -> Tensor:
-        """The same, from what the first convolution gives."""
-        y = self.first.finish(y)
-        return y + self.second_and_third(y)
+    def block(self, y: Tensor) -> Tensor:
+        """The same, from what `conv` gives."""
+        return recomputed(self.finish, *self.both(y), when=self.remakes)
+
+    def conv(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+        """What the first convolution gives; what follows it, with it where that cannot be made again."""
+        y: Tensor = self.first.conv(x)
+        return y if self.remakes else self.first.finish(y)
+
+    def both(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What `conv` gives, and from it what the third convolution gives."""
+        second, third = self.others
+        z = recomputed(lambda y: second.conv(self.activated(y)), y, when=self.remakes)
+        return y, recomputed(lambda z: third.conv(second.finish(z)), z, when=self.remakes)
+
+    def finish(self, y: Tensor, z: Tensor) -> Tensor:
+        """The result, from what `both` gives."""
+        return self.activated(y) + self.others[1].finish(z)
+
+    def activated(self, y: Tensor) -> Tensor:
+        """The first convolution's result, activated, from what `conv` gives."""
+        return self.first.finish(y) if self.remakes else y
+
+    @property
+    def others(self) -> Sequence[ConvNormAct]:
+        """The second and the third convolution."""
+        return cast("Sequence[ConvNormAct]", self.second_and_third)
 
 
-def make_path(in_channels: int, width: int, path: Path, kernel: Axes, topology: Topology) -> nn.Module:
+def make_path(in_channels: int, width: int, path: Path, kernel: Axes, topology: Topology) -> RConv | PlainConv:
     """An RConv of the path's kernel, half as wide inside, or a plain convolution."""
     if path is None:
-        return plain_conv(in_channels, width, topology)
+        return PlainConv(in_channels, width, topology)
     conv = topology.conv(in_channels, width, path(kernel))
     return RConv(conv, width, max(width // 2, 1), path(kernel), topology)
-
-
-def plain_conv(in_channels: int, width: int, topology: Topology) -> nn.Module:
-    """A 1 x 1 convolution, normalised but not activated."""
-    conv = topology.conv(in_channels, width, (1,) * topology.dim)
-    return ConvNormAct(conv, width, topology, nonlin=nn.Identity())
 
 
 def attention_stages(block: AttentionBlock, last: int) -> Sequence[int]:

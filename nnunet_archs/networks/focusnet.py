@@ -32,16 +32,16 @@ Where this departs from the paper or settles what it leaves open:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from .parts.blocks import ConvNormAct, NormActConv, SqueezeExcite
+from .parts.blocks import ConvNormAct, NoConv, NormActConv, SqueezeExcite
 from .parts.contract import SegmentationNetwork, Supervision, check_choice
 from .parts.decoder import Decoder
 from .parts.encoders import widened
@@ -164,7 +164,7 @@ class ResGA(nn.Module):
     """Residual group attention (Fig. 2): lrelu(shortcut(x) + norm(y) * gate(y)), the gate squeeze and excitation.
 
     y = conv(cat(pair(g_1, g_2), pair(g_3, g_4))), and the groups g_1..g_4 are a convolution of x, cut in four. Every
-    convolution here has kernel 1.
+    convolution here has kernel 1. Nothing is kept for backward but what convolutions give.
     """
 
     def __init__(self, in_channels: int, out_channels: int, topology: Topology, stage: int, *, block: Block) -> None:
@@ -179,28 +179,37 @@ class ResGA(nn.Module):
         self.excite = (
             SqueezeExcite(out_channels, max(out_channels // 16, 4), topology, bias=False) if block == "text" else None
         )
-        self.shortcut = (
-            nn.Identity() if in_channels == out_channels else linear_block(topology, in_channels, out_channels)
+        self.shortcut: ConvNormAct | NoConv = (
+            NoConv() if in_channels == out_channels else linear_block(topology, in_channels, out_channels)
         )
         self.nonlin = nn.LeakyReLU(SLOPE, inplace=True)
-        self.checkpoint = topology.checkpoint
+        self.checkpoint, self.remakes = topology.checkpoint, topology.remakes
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Features `(B, C_in, *spatial)`, repeated up to `size` where that is given, to `(B, C_out, *size)`."""
         return recomputed(partial(self.block, size=size), x, when=self.checkpoint)
 
     def block(self, x: Tensor, *, size: Sequence[int] | None) -> Tensor:
-        """The same, all of it kept for backward."""
-        x = x if size is None else upsample(x, size, "nearest")
+        """The same, what its convolutions give kept for backward."""
+        size = x.shape[2:] if size is None else size
+        # convolutions of kernel 1 see a value once, and not as often as it is repeated
         groups = self.split(x).chunk(GROUPS, dim=1)
-        joined = torch.cat(
-            [pair(a, o) for pair, a, o in zip(self.pairs, groups[::2], groups[1::2], strict=True)], dim=1
-        )
-        embedded = self.embedding(joined)
+        widened = [pair(a, o, size) for pair, a, o in zip(self.pairs, groups[::2], groups[1::2], strict=True)]
+        embedded = recomputed(self.embed, *widened, when=self.remakes)
+        return recomputed(self.add, embedded, self.shortcut.conv(x), when=self.remakes)
+
+    def embed(self, *widened: Tensor) -> Tensor:
+        """y, from what the pairs give."""
+        pairs = cast("Sequence[GroupPair]", self.pairs)
+        joined = [pair.widen.finish(y) for pair, y in zip(pairs, widened, strict=True)]
+        return self.embedding(torch.cat(joined, dim=1))
+
+    def add(self, embedded: Tensor, shortcut: Tensor) -> Tensor:
+        """The block's result, from y and what the shortcut's convolution gives."""
         features = self.norm(embedded)
         if self.excite is not None:
             features = features * self.excite.gate(embedded)
-        return self.nonlin(self.shortcut(x) + features)
+        return self.nonlin(self.shortcut.finish(upsample(shortcut, embedded.shape[2:], "nearest")) + features)
 
 
 class GroupPair(nn.Module):
@@ -221,12 +230,27 @@ class GroupPair(nn.Module):
             preactivated(channels, kernel, topology),
             preactivated(channels, kernel, topology),
         )
-        self.skip = nn.Identity() if block == "text" else activated_block(topology, channels, channels)
+        self.skip: ConvNormAct | NoConv = NoConv() if block == "text" else activated_block(topology, channels, channels)
         self.widen = activated_block(topology, channels, 2 * channels)
+        self.remakes = topology.remakes
 
-    def forward(self, attending: Tensor, attended: Tensor) -> Tensor:
-        """Two groups `(B, C / 4, *spatial)` to `(B, C / 2, *spatial)`."""
-        return self.widen(self.attention(attending) * (self.skip(attended) + self.residual(attended)))
+    def forward(self, attending: Tensor, attended: Tensor, size: Sequence[int]) -> Tensor:
+        """Two groups `(B, C / 4, *spatial)`, repeated up to `size`, to what `widen` convolves, `(B, C / 2, *size)`."""
+        *convs, weigh, _ = self.attention
+        attention = weigh(self.convolve(convs, attending, size))
+        residual = self.convolve(self.residual, attended, size)
+        return recomputed(self.join, attention, self.skip.conv(attended), residual, when=self.remakes)
+
+    def convolve(self, convs: Iterable[nn.Module], y: Tensor, size: Sequence[int]) -> Tensor:
+        """One convolution after the other, of a group that is repeated up to `size` for the first."""
+        for conv in convs:
+            y = recomputed(partial(repeated, conv, size), y, when=self.remakes)
+        return y
+
+    def join(self, attention: Tensor, skip: Tensor, residual: Tensor) -> Tensor:
+        """What `widen` convolves, from what the convolutions before it give."""
+        skip = self.skip.finish(upsample(skip, residual.shape[2:], "nearest"))
+        return self.widen.conv(self.attention[-1](attention) * (skip + residual))
 
 
 class ScaleFusion(nn.Module):
@@ -257,6 +281,11 @@ def check_groups(name: str, widths: Sequence[int]) -> None:
         raise ValueError(f"{name}={list(widths)}: FocusNet++ cuts features into {GROUPS} groups; give multiples of 4")
 
 
+def repeated(conv: nn.Module, size: Sequence[int], y: Tensor) -> Tensor:
+    """A convolution of features `(B, C, *spatial)`, repeated up to `size`."""
+    return cast(Tensor, conv(upsample(y, size, "nearest")))
+
+
 def preactivated(channels: int, kernel: Axes, topology: Topology) -> NormActConv:
     """Normalisation, activation and convolution, in this order (section 2.1)."""
     # in place on the norm's result alone: without a norm it would change the input, which others read too
@@ -276,5 +305,5 @@ def linear_block(topology: Topology, in_channels: int, out_channels: int) -> Con
 
 def activated_block(topology: Topology, in_channels: int, out_channels: int) -> ConvNormAct:
     """Convolution of kernel 1, normalisation and activation."""
-    nonlin = nn.LeakyReLU(SLOPE, inplace=True)
+    nonlin = nn.LeakyReLU(SLOPE, inplace=topology.norm_op is not None)
     return ConvNormAct(pointwise(topology, in_channels, out_channels), out_channels, topology, nonlin=nonlin)

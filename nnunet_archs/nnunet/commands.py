@@ -73,6 +73,16 @@ def without_workers(device: str) -> list[str]:
     return ["-npp", "0", "-nps", "0"] if device == "cpu" else []
 
 
+def check_step_size(step_size: float | None) -> None:
+    """Check a sliding window's step, where one is given.
+
+    Raises:
+        ValueError: if nnU-Net cannot take it.
+    """
+    if step_size is not None and not 0 < step_size <= 1:
+        raise ValueError(f"--step-size {step_size:g}: give a share of the patch, above 0 and up to 1")
+
+
 def going_on(fold: Path) -> tuple[str, ...]:
     """What `nnUNetv2_train` is given to go on from what a fold's folder holds."""
     if (fold / "checkpoint_final.pth").exists():

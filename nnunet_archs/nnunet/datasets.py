@@ -15,6 +15,7 @@ from nnunet_archs.files import read_json
 FOLDERS = {"nnUNet_raw": nnUNet_raw, "nnUNet_preprocessed": nnUNet_preprocessed, "nnUNet_results": nnUNet_results}
 
 SPLITS = "splits_final.json"
+IGNORE = "ignore"  # nnU-Net's word for what is not learnt
 
 
 def check_folders(*variables: str) -> None:
@@ -74,6 +75,19 @@ def normal_form(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
     if normal.get("overwrite_image_reader_writer") in (None, "None"):
         normal.pop("overwrite_image_reader_writer", None)
     return normal
+
+
+def label_names(labels: Mapping[str, int | list[int]]) -> dict[int, str]:
+    """A name for each value of a label map: that of the smallest region which holds it."""
+    regions = {name: entry if isinstance(entry, list) else [entry] for name, entry in labels.items()}
+    by_size = sorted(regions.items(), key=lambda item: len(item[1]), reverse=True)
+    return {value: name for name, values in by_size for value in values}
+
+
+def segment_names(labels: Mapping[str, int | list[int]]) -> dict[int, str]:
+    """A name for each value that a prediction may have, but for background."""
+    learnt = {name: entry for name, entry in labels.items() if name != IGNORE}
+    return {value: name for value, name in sorted(label_names(learnt).items()) if value}
 
 
 def count_cases(dataset: str) -> int:

@@ -13,6 +13,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_archs.instances import decode, is_encoded
+from nnunet_archs.nnunet.datasets import label_names
 from nnunet_archs.nnunet.images import read_image, read_labels
 
 from .definition import Study
@@ -88,10 +89,3 @@ def draw_files(
         )
     by_name = dict(zip(predictions, predicted, strict=True))
     return draw_overlay(image, reference, by_name, spacing, names, dice)
-
-
-def label_names(labels: Mapping[str, int | list[int]]) -> dict[int, str]:
-    """A name for each value of a label map: that of the smallest region which holds it."""
-    regions = {name: entry if isinstance(entry, list) else [entry] for name, entry in labels.items()}
-    by_size = sorted(regions.items(), key=lambda item: len(item[1]), reverse=True)
-    return {value: name for name, values in by_size for value in values}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,8 +21,8 @@ from nnunet_archs.benchmark import run as benchmark
 from nnunet_archs.benchmark.workloads import TOPOLOGIES, from_plans
 from nnunet_archs.measure import counts
 from nnunet_archs.measure import time as measures
-from nnunet_archs.measure.memory import kept_for_backward
-from nnunet_archs.measure.time import Execution, Sample
+from nnunet_archs.measure.memory import kept_for_backward, training_memory
+from nnunet_archs.measure.time import Execution, Sample, mean_squares
 from nnunet_archs.networks import UNetSharp
 from nnunet_archs.networks.parts.fusion import FusionConv
 from nnunet_archs.scripts.main import main
@@ -95,12 +96,14 @@ class TestNumbers:
             counts = row["counts"]
             assert counts["parameters"] == sum(parameter.numel() for parameter in network.parameters())
             assert counts["kept_bytes"] == kept_for_backward(network, workload.shape)
+            assert row["expected_peak"] == training_memory(network, workload.shape, mean_squares, half=True).peak
             assert len(row["samples"]) == 2
             assert all(sample[what] > 0 for sample in row["samples"] for what in ("step", "inference"))
             assert all(sample["peak"] is None for sample in row["samples"])
         page = capsys.readouterr().out
         assert f"`nnunet-archs {' '.join(command)}`" in page
-        assert f"CPU threads 1, float32, nnunet-archs 0.1.0, torch {torch.__version__}, Python 3." in page
+        versions = f"nnunet-archs {version('nnunet-archs')}, torch {torch.__version__}"
+        assert f"CPU threads 1, float32, {versions}, Python 3." in page
         assert "Patch 32 x 24, batch 2, input channels 2, classes 2; 3 stages of 4, 8, 8 features." in page
         self.check_tables(page, rows)
 
@@ -122,7 +125,11 @@ class TestNumbers:
             assert line["inference"] == f"{times[0] / times[1]:.2f}"
         plain = rows["PlainConvUNet", ""]["counts"]["kept_bytes"]
         for line in reference:
-            assert list(line) == ["network", "kept, textbook", "kept, exact", "step, textbook", "step, exact"]
+            quantities = ("kept", "expected peak", "step")
+            assert list(line) == [
+                "network",
+                *(f"{name}, {form}" for name in quantities for form in ("textbook", "exact")),
+            ]
             kept = rows[line["network"], "exact"]["counts"]["kept_bytes"]
             assert line["kept, exact"] == f"{kept / plain:.2f}"
 
@@ -474,10 +481,18 @@ def test_graphs_are_exported_and_run(plans: Path, tmp_path: Path, capsys: pytest
     for line, row in zip(everything, rows_in(file).values(), strict=True):
         (sample,) = row["samples"]
         assert sample["export"] > 0 < sample["inference"]
+        assert 0 < sample["difference"] < 1e-4
         # weights at the least
         assert sample["memory"] > 4 * row["counts"]["parameters"]
         assert line["memory, GiB"].startswith(f"{sample['memory'] / 2**30:.4g} (")
-    assert list(reference[0]) == ["network", "kept, exact", "export, exact", "memory, exact"]
+    assert list(reference[0]) == [
+        "network",
+        *(f"{what}, exact" for what in ("kept", "export", "memory", "inference a multiply-add")),
+    ]
+    needed = {name: row["counts"]["needed"] for (name, _), row in rows_in(file).items()}
+    seconds = {name: row["samples"][0]["inference"] for (name, _), row in rows_in(file).items()}
+    rate = seconds["UNet"] / needed["UNet"] / (seconds["PlainConvUNet"] / needed["PlainConvUNet"])
+    assert reference[0]["inference a multiply-add, exact"] == f"{rate:.2f}"
     # what is there is not measured again
     assert main(command) == 0
 

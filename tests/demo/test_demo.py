@@ -16,11 +16,11 @@ from nnunet_archs.demo.choices import CPU_LENGTH, GPU_LENGTH, check_output, choo
 from nnunet_archs.demo.phantom import write_phantom
 from nnunet_archs.demo.result import format_dice, mean_dice
 from nnunet_archs.discovery import SEARCH
+from nnunet_archs.nnunet.datasets import label_names
 from nnunet_archs.nnunet.device import choose_device
 from nnunet_archs.nnunet.steps import Step, StepError, run_step
 from nnunet_archs.scripts import demo
 from nnunet_archs.scripts.main import main
-from nnunet_archs.study.examples import label_names
 
 
 def parse(*arguments):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from hand_made import make_dataset_json, make_plans, make_trainer
+from hand_made import DATASET, make_dataset_json, make_plans, make_trainer
+
+from nnunet_archs.deploy.container import write_models
+from nnunet_archs.deploy.submit import Member, Selection
 
 NAME = "UNetSharpTrainer_5epochs"
+FASTEST = "UNetTrainer_NoMirroring"
 ABSENT = object()  # of a key of dataset.json
 RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
 
@@ -66,3 +71,13 @@ def save_model(
         json.dumps({key: value for key, value in contents.items() if value is not ABSENT})
     )
     return folder
+
+
+def container(reader: str, ending: str, n_axes: int, target: str) -> Path:
+    """The folder of models as a container unpacks it."""
+    save_model(FASTEST, n_axes=n_axes, reader=reader, file_ending=ending, target=target)
+    member = Member(DATASET, FASTEST, "HandMadePlans", "tiny", ("0",))
+    write_models(Path("model.tar.gz"), Selection((member,)))
+    with tarfile.open("model.tar.gz") as archive:
+        archive.extractall("models", filter="data")
+    return Path("models")

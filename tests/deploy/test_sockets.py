@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,20 +11,17 @@ import SimpleITK
 import tifffile
 import torch
 from formats import Array, by_itk, natural, volume
-from hand_made import DATASET
-from models import save_model
+from models import FASTEST, container
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from series import write_series
 
-from nnunet_archs.deploy.container import write_models
 from nnunet_archs.deploy.inference import segment
 from nnunet_archs.deploy.sockets import check_format, is_possible
-from nnunet_archs.deploy.submit import Member, Selection
 from nnunet_archs.discovery import discovery_folder
 from nnunet_archs.nnunet.images import read_labels, reader_of
 
-NAME = "UNetTrainer_NoMirroring"  # the fastest
 TURNED = (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -36,19 +32,9 @@ def _trainers_found(monkeypatch: pytest.MonkeyPatch) -> None:
         Path(name).mkdir()
 
 
-def container(reader: str, ending: str, n_axes: int, target: str) -> Path:
-    """The folder of models as a container unpacks it."""
-    save_model(NAME, n_axes=n_axes, reader=reader, file_ending=ending, target=target)
-    member = Member(DATASET, NAME, "HandMadePlans", "tiny", ("0",))
-    write_models(Path("model.tar.gz"), Selection((member,)))
-    with tarfile.open("model.tar.gz") as archive:
-        archive.extractall("models", filter="data")
-    return Path("models")
-
-
 def by_nnunet(models: Path, files: list[Path], reader: str) -> Array:
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(models / f"{NAME}__HandMadePlans__tiny"), (0,))
+    predictor.initialize_from_trained_model_folder(str(models / f"{FASTEST}__HandMadePlans__tiny"), (0,))
     predictor.predict_from_files_sequential([[str(file) for file in files]], ["theirs"])
     (result,) = (file for file in Path().glob("theirs.*") if file.suffix != ".json")
     return read_labels(reader_of({"image_reader_writer": reader}), result)[0]
@@ -77,6 +63,12 @@ def plain(file: Path, array: Array) -> None:
 
 # reader, ending, channels of the model, shape of a file, number of files, ending and writer of a socket's, of nnU-Net's
 Write = Callable[[Path, Array], None]
+
+
+def series_like_by_itk(folder: Path, array: Array) -> None:
+    write_series(folder, array, spacing=(2, 1, 1))
+
+
 GIVEN: dict[str, tuple[str, str, str, tuple[int, ...], int, tuple[str, Write], Write]] = {
     "NIfTI": ("SimpleITKIO", ".nii.gz", "two channels", (4, 9, 10), 2, (".mha", scan), scan),
     "NIfTI by nibabel": ("NibabelIO", ".nii.gz", "labels", (4, 9, 10), 1, (".mha", scan), scan),
@@ -89,6 +81,15 @@ GIVEN: dict[str, tuple[str, str, str, tuple[int, ...], int, tuple[str, Write], W
     "PNG a channel": ("NaturalImage2DIO", ".png", "two channels", (12, 14), 2, (".mha", scan), natural),
     "colours": ("NaturalImage2DIO", ".png", "three channels", (12, 14, 3), 1, (".mha", colours), natural),
     "a slice for BMP": ("NaturalImage2DIO", ".bmp", "labels", (1, 12, 14), 1, (".mha", scan), natural),
+    "DICOM": (
+        "SimpleITKIO",
+        ".nii.gz",
+        "two channels",
+        (4, 12, 14),
+        2,
+        ("", series_like_by_itk),
+        by_itk,
+    ),
     "two-dimensional": ("SimpleITKIO", ".mha", "labels", (12, 14), 1, (".mha", scan), scan),
 }
 

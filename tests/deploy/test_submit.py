@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from highdicom.seg import segread
+from series import write_series
 
 from nnunet_archs.deploy import inference
 from nnunet_archs.deploy import submission as command
@@ -106,6 +108,28 @@ def test_package(ran: list[list[str]]) -> None:
     check_only = ["submit", "-d", DATASET, "-i", "images", "--check-only", str(package)]
     assert main([*check_only, "--rename", "{case}_seg"]) == 0
     assert main(check_only) == 2
+
+
+def test_dicom_in_and_out(ran: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = model()
+    shutil.rmtree("images")
+    for case in ("a_0000", "b"):
+        write_series(Path("images", case), np.arange(120).reshape(4, 5, 6))
+    assert submit("-c", "2d", "--dicom") == 0
+    (predict,) = ran
+    assert predict[predict.index("-i") + 1] == str(Path("out", "images"))
+    image = SimpleITK.ReadImage(str(Path("out", "images", "b_0000.nii.gz")))
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image).ravel(), np.arange(120))
+    for case in CASES:
+        assert Path("out", folder.name, f"{case}.nii.gz").exists()
+        written = segread(Path("out", "dicom", f"{case}.dcm"))
+        assert [segment.SegmentLabel for segment in written.SegmentSequence] == ["organ"]
+        assert written.NumberOfFrames == 2  # as many slices have some of it
+    assert submit("-c", "2d", "--dicom") == 0  # what is converted is not converted again, nor predicted
+    assert len(ran) == 1
+    write_series(Path("images", "c"), np.zeros((4, 5, 6), int), left_out=[1])
+    assert submit("-c", "2d", "--dicom") == 2
+    assert "c has slices that are not evenly spaced" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_modality_in_place_of_channel_names(ran: list[list[str]]) -> None:
@@ -257,6 +281,7 @@ BAD: dict[str, tuple[Callable[[], object], tuple[str, ...], str]] = {
     "no configuration": (model, ("-tr", "nnUNetTrainer"), "add -c, or leave them out"),
     "pattern": (model, ("-c", "2d", "--rename", "seg"), "--rename 'seg'"),
     "step size": (model, ("-c", "2d", "--step-size", "2"), "--step-size 2: give a share"),
+    "no series": (model, ("-c", "2d", "--dicom"), "images has no folders; give the one with a folder for each"),
     "check only": (model, ("--check-only", "x.zip"), "-o does not go with --check-only, -i"),
     "time limit": (model, ("-c", "2d", "--time-limit", "9"), "--time-limit does not go with"),
 }

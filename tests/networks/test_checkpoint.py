@@ -1,5 +1,7 @@
 """Blocks whose inner results are made again for backward: the same function, with less of it kept."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from test_networks import KINDS, arguments, build, build_from, run, topology
@@ -52,6 +54,60 @@ def test_it_keeps_at_most_twice_what_nnunet_keeps(network):
         # 15.51 and 7.96 with two classes in place of three
         assert kept[0] < 15.6
         assert kept[1] < 8.05
+
+
+# by nnU-Net's rules for slices of 3.6 mm and pixels of 0.625 mm
+ANISOTROPIC = arguments(
+    3,
+    [1, *[[1, 2, 2]] * 2, *[2] * 2, *[[1, 2, 2]] * 2],
+    [[1, 3, 3], [1, 3, 3], 3, 3, 3, 3, 3],
+) | {"features_per_stage": [32, 64, 128, 256, 320, 320, 320]}
+
+
+@pytest.mark.parametrize(
+    ("network", "checkpoint", "times"),
+    [(networks.CAggNet, True, 2), (networks.CrosslinkNet, False, 3), (networks.FocusNetPlusPlus, False, 3)],
+)
+def test_of_what_nnunet_keeps_at_an_anisotropic_plan(network, checkpoint, times):
+    with torch.device("meta"):
+        net, _ = build_from(
+            network, [2], ANISOTROPIC, supervision="paper", deep_supervision=True, checkpoint=checkpoint
+        )
+    # PlainConvUNet: 7.16 GiB (docs/benchmarks/nnunet-plans.md)
+    assert kept_for_backward(net, (2, 2, 16, 320, 320)) / 2**30 < times * 7.16
+
+
+REMADE = [networks.FocusNetPlusPlus, networks.CrosslinkNet]  # what stands between their convolutions is made again
+
+
+@pytest.mark.parametrize("network", REMADE)
+@pytest.mark.parametrize("name", ["2d", "3d-anisotropic"])
+def test_what_stands_between_convolutions_is_made_again_as_it_was(network, name):
+    remade, x = build(network, name, supervision="paper", deep_supervision=True)
+    kept = deepcopy(remade)
+    for module in kept.modules():
+        if hasattr(module, "remakes"):
+            assert module.remakes
+            module.remakes = False
+    for a, b in zip(
+        outputs_and_gradients(remade.double(), x.double()),
+        outputs_and_gradients(kept.double(), x.double()),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("network", REMADE)
+@pytest.mark.parametrize(
+    "change",
+    [{"norm_op": nn.BatchNorm2d}, {"norm_op": None}, {"dropout_op": nn.Dropout2d, "dropout_op_kwargs": {"p": 0.5}}],
+)
+def test_what_would_not_be_the_same_again_is_kept(network, change):
+    size, kwargs = topology("2d-2-stages")
+    net, x = build_from(network, size, kwargs | change, supervision="paper", deep_supervision=True)
+    assert not any(getattr(module, "remakes", False) for module in net.modules())
+    outputs_and_gradients(net, x)
+    assert {int(value) for key, value in net.state_dict().items() if "num_batches" in key} <= {1}
 
 
 @pytest.mark.parametrize("network", BLOCKS)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_archs.plans.resize import MAX_PATCH_VOXELS, resize_plans
+from nnunet_archs.plans.resize import CAPS, Caps, resize_plans
 
 
 def make_architecture(strides, features):
@@ -61,7 +61,7 @@ def test_sizes_shrink_to_the_caps(plans):
         resized = small["configurations"][name]
         patch_size, arch_kwargs = resized["patch_size"], resized["architecture"]["arch_kwargs"]
         n_axes, n_stages = len(patch_size), arch_kwargs["n_stages"]
-        assert prod(patch_size) <= MAX_PATCH_VOXELS[n_axes]
+        assert prod(patch_size) <= CAPS.patch_voxels[n_axes]
         assert all(new <= old for new, old in zip(patch_size, configuration["patch_size"], strict=True))
         assert not any(np.remainder(patch_size, np.prod(arch_kwargs["strides"], axis=0)))
         assert (np.array(patch_size) // np.prod(arch_kwargs["strides"], axis=0) >= 4).all()
@@ -70,6 +70,14 @@ def test_sizes_shrink_to_the_caps(plans):
         assert len(arch_kwargs["n_conv_per_stage_decoder"]) == n_stages - 1
         assert resized["batch_size"] == {2: 12, 3: 2}[n_axes]
         assert resized["data_identifier"] == configuration["data_identifier"]
+
+
+def test_caps_of_ones_own(plans):
+    caps = Caps(base_features=20, max_features=160, batch_size={2: 4, 3: 1}, patch_voxels={2: 128**2, 3: 2**15})
+    small = resize_plans(plans, "small", caps=caps)["configurations"]["2d"]
+    assert small["patch_size"] == [128, 128]
+    assert small["batch_size"] == 4
+    assert small["architecture"]["arch_kwargs"]["features_per_stage"] == [20, 40, 80, 160, 160, 160]
 
 
 def test_small_patch_keeps_its_topology(plans):

@@ -58,6 +58,17 @@ each_trainer_by_turns = pytest.mark.parametrize(("name", "n_axes"), by_turns([*A
 WITHOUT_SUPERVISION = ["UNetSharpTrainer_noDS", "CAggNetTrainer_noDS", "PlainConvUNetTrainer_noDS"]
 
 
+def test_omp_num_threads_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(2)  # as nnU-Net's command does for each core
+    try:
+        make_trainer("PlainConvUNetTrainer", make_plans(2))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     ("target", "n_axes"), [("two channels", 3), ("regions", 2), ("labels+ignore", 2), ("regions+ignore", 3)]
 )

@@ -26,7 +26,8 @@ def main() -> int:
 
     import SimpleITK
 
-    from nnunet_archs.deploy.inference import segment
+    from nnunet_archs.deploy.dicom import write_segmentation
+    from nnunet_archs.deploy.inference import names_of, segment
 
     limit = settings["time_limit"]
     try:
@@ -37,11 +38,13 @@ def main() -> int:
             mirroring=settings["mirroring"],
             end=begun + limit if limit else None,
         )
+        folder = args.output / "images" / settings["output"]
+        folder.mkdir(parents=True, exist_ok=True)
+        if settings["dicom"] and images[0].is_dir():
+            write_segmentation(label_map, names_of(args.model), images[0], folder / f"{images[0].name}.dcm")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    folder = args.output / "images" / settings["output"]
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{images[0].stem}.mha"
     unfinished = folder / f".{target.name}"
     SimpleITK.WriteImage(label_map, str(unfinished), True, imageIO="MetaImageIO")
@@ -58,8 +61,10 @@ def find_images(folder: Path, slugs: list[str]) -> list[Path]:
 
 
 def find_image(folder: Path) -> Path:
-    """The one image in a folder."""
+    """The one image in a folder; the folder itself, where it holds the files of a DICOM series."""
     files = [file for file in sorted(folder.iterdir()) if file.suffix in (".mha", ".tif", ".tiff")]
+    if not files and any(folder.iterdir()):
+        return folder
     if len(files) != 1:
         raise ValueError(f"{folder} holds {len(files)} images, and one is expected")
     return files[0]

@@ -33,6 +33,18 @@ class ConvNormAct(nn.Sequential):
         return y
 
 
+class NoConv(nn.Identity):
+    """In the place of a `ConvNormAct`: what it is given, as it is."""
+
+    def conv(self, x: Tensor) -> Tensor:
+        """What it is given."""
+        return x
+
+    def finish(self, y: Tensor) -> Tensor:
+        """What it is given."""
+        return y
+
+
 class NormAct(nn.Sequential):
     """Normalisation and activation as the topology has them, of features that others read too."""
 
@@ -72,12 +84,19 @@ class ConvStack(nn.Sequential):
 
     def both(self, x: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The results of the first and the last convolution; with checkpoint, the first's alone is kept."""
-        first = cast(ConvNormAct, self[0])
-        y = first.conv(x)
+        return self.end(self.begin(x))
+
+    def begin(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+        """What the first convolution gives."""
+        y: Tensor = cast(ConvNormAct, self[0]).conv(x)
+        return y
+
+    def end(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The results of the first and the last convolution, from what `begin` gives."""
         return recomputed(self.finish, y, when=self.checkpoint)
 
     def finish(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, from what the first convolution gives."""
+        """The same, all of it kept for backward."""
         first, *others = cast("Sequence[ConvNormAct]", self)
         x = last = first.finish(y)
         for conv in others:

@@ -52,8 +52,9 @@ def term(x: Tensor, weight: Tensor, size: Sequence[int], how: Interpolation) -> 
     x = upsample(x, x_size, how)
     largest = x.element_size() * math.prod([weight.shape[0], *x_size, *(weight.shape[2 + a] for a in axes)])
     n_parts = min(-(-largest // PART_BYTES), MOST_PARTS, weight.shape[0])
-    parts = [contracted(x, part, size, axes, how) for part in weight.chunk(n_parts)]
-    return parts[0] if n_parts == 1 else torch.cat(parts, dim=1)
+    if n_parts == 1:
+        return contracted(x, weight, size, axes, how)
+    return torch.cat([contracted(x, part, size, axes, how) for part in weight.chunk(n_parts)], dim=1)
 
 
 def contracted(x: Tensor, weight: Tensor, size: Sequence[int], axes: Sequence[int], how: Interpolation) -> Tensor:
@@ -69,27 +70,31 @@ def contracted(x: Tensor, weight: Tensor, size: Sequence[int], axes: Sequence[in
     z = z.reshape(-1, out_channels, *(kernel[a] for a in axes), *x.shape[2:])
     first = 2 + len(axes)
     order = [d for a in range(dim) for d in ([2 + axes.index(a)] if a in axes else []) + [first + a]]
-    z = z.permute(0, 1, *order)
-    shape = [n * kernel[a] if a in axes else n for a, n in enumerate(x.shape[2:])]
+    positions = [n * kernel[a] if a in axes else n for a, n in enumerate(x.shape[2:])]
+    z = z.permute(0, 1, *order).reshape(-1, out_channels, *positions)
     for a in reversed(axes):
-        z = z.reshape(-1, out_channels * math.prod(shape[:a]), shape[a], math.prod(shape[a + 1 :]))
-        z = contract(z, x.shape[2 + a], size[a], kernel[a], how)
-        shape[a] = size[a]
-    return z.reshape(-1, out_channels, *size)
+        z = contract(z, 2 + a, x.shape[2 + a], size[a], kernel[a], how)
+    return z
 
 
-def contract(z: Tensor, n_in: int, n_out: int, taps: int, how: Interpolation) -> Tensor:
-    """The axis of maps `(B, n, taps x n_in, after)` to `(B, n, n_out, after)`."""
-    _, n, _, after = z.shape
+def contract(z: Tensor, axis: int, n_in: int, n_out: int, taps: int, how: Interpolation) -> Tensor:
+    """An axis of maps `(B, ..., taps x n_in, ...)` to `(B, ..., n_out, ...)`, in as few operators as it takes."""
     key = (n_in, n_out, taps, how, z.dtype, z.device)
-    if after == 1:
-        return F.linear(z.squeeze(3), constant(matrix, *key)).unsqueeze(3)
-    n_blocks = count_blocks(n_out, after)
-    if n_blocks == 1:
+    if axis == z.ndim - 1:
+        return F.linear(z, constant(matrix, *key))
+    before, after = z.shape[1:axis], z.shape[axis + 1 :]
+    n_after = math.prod(after)
+    n_blocks = count_blocks(n_out, n_after)
+    if n_blocks == 1 and len(after) == 1:
         return constant(matrix, *key) @ z
-    z = z.index_select(2, constant(rows_of_blocks, n_blocks, *key))
-    z = z.reshape(-1, n, n_blocks, z.shape[2] // n_blocks, after)
-    return (constant(blocks, n_blocks, *key) @ z).reshape(-1, n, n_out, after)
+    z = z.reshape(-1, *before, taps * n_in, n_after)
+    if n_blocks == 1:
+        y = constant(matrix, *key) @ z
+    else:
+        z = z.index_select(axis, constant(rows_of_blocks, n_blocks, *key))
+        z = z.reshape(-1, *before, n_blocks, z.shape[axis] // n_blocks, n_after)
+        y = constant(blocks, n_blocks, *key) @ z
+    return y.reshape(-1, *before, n_out, *after)
 
 
 def matrix(*key: Any) -> Tensor:

@@ -84,8 +84,8 @@ class Topology:
             raise ValueError(f"strides={self.strides}: every stride must be at least 1")
         if any(s != 1 for s in self.strides[0]):
             raise ValueError(f"strides[0]={list(self.strides[0])}: stage 0 works at full resolution; give it stride 1")
-        if self.checkpoint:
-            self._check_checkpoint()
+        if self.checkpoint and (obstacle := self._obstacle()):
+            raise ValueError(f"checkpoint=True with {obstacle}, or leave checkpoint out")
 
     @classmethod
     def of(cls, network: object, kwargs: TopologyKwargs) -> Topology:
@@ -109,6 +109,11 @@ class Topology:
     def last(self) -> int:
         """Index L of the deepest stage."""
         return self.n_stages - 1
+
+    @property
+    def remakes(self) -> bool:
+        """Whether what follows a convolution is the same every time that it is computed from its result."""
+        return self.dropout_op is None and not self._obstacle()
 
     @property
     def total_stride(self) -> Axes:
@@ -166,20 +171,22 @@ class Topology:
             math.prod(axis) for axis in zip((1,) * self.dim, *self.strides[shallow + 1 : deep + 1], strict=True)
         )
 
-    def _check_checkpoint(self) -> None:
+    def _obstacle(self) -> str:
+        """Why what follows a convolution cannot be computed again from its result, and what to do; or nothing."""
         if self.norm_op is not None and issubclass(self.norm_op, _BatchNorm):
-            raise ValueError(
-                f"checkpoint=True with norm_op={self.norm_op.__name__}: what is computed again would count twice in "
-                "its running statistics; plan with an instance norm, or leave checkpoint out"
+            return (
+                f"norm_op={self.norm_op.__name__}: what is computed again would count twice in its running "
+                "statistics; plan with an instance norm"
             )
         first, kwargs = "dropout_op", self.dropout_op_kwargs
         if self.dropout_op is None:
             first, kwargs = "nonlin", self.nonlin_kwargs if self.norm_op is None else None
         if kwargs and kwargs.get("inplace"):
-            raise ValueError(
-                f"checkpoint=True with {first}_kwargs={kwargs}: in place it would overwrite "
-                "what is kept, a convolution's result; give inplace=False, or leave checkpoint out"
+            return (
+                f"{first}_kwargs={kwargs}: in place it would overwrite what is kept, a convolution's result; "
+                "give inplace=False"
             )
+        return ""
 
     def _per_stage(self, name: str) -> tuple[Any, ...]:
         value = getattr(self, name)

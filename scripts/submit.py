@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output-socket", metavar="SLUG", help="socket of the container's segmentation")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="time that the container has for one case")
+    dicom = "the images are DICOM series, one folder each; write DICOM segmentations, too"
+    parser.add_argument("--dicom", action="store_true", help=dicom)
     parser.add_argument(
         "--check-only", type=Path, metavar="ZIP", help="check this zip file or folder, and predict nothing"
     )

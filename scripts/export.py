@@ -1,4 +1,4 @@
-"""Export a trained network with all that inference needs, for ONNX Runtime, safetensors or torch alone.
+"""Export a trained network with all that inference needs: ONNX, safetensors or torch.
 
 The folder holds model.json, nnU-Net's plans and dataset, and a weights file a fold, compared with its checkpoint.
 """

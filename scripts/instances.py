@@ -1,4 +1,4 @@
-"""Make instance maps of predictions: every object gets an id of its own.
+"""Turn predictions into instance maps, in which every object has an id of its own.
 
 Labels that are cores and borders, as `convert --instances` makes them, are told apart by their cores; a mask with one
 label falls into the objects that do not touch. Any trainer's predictions are taken, in 2D and 3D. Where they were made

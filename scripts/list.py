@@ -1,4 +1,4 @@
-"""List the trainers: paper, network, parameters; or the papers' own training."""
+"""List the trainers and options, or the papers' own training."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Plan for the networks of trainers: patches and batches that fit a GPU, or widths that match other plans.
+"""Plan for a trainer's network: patch and batch that fit a GPU, or a width that matches other plans.
 
 Plans are written beside nnU-Net's, as <Network>Plans.json, when all that was asked for is planned. Preprocessed data is
 shared with other plans where it is the same; none is made or deleted here.

@@ -1,4 +1,4 @@
-"""Cut a level out of a trained UNet#, UNet++, V-Net# or V-Net++, and measure every level.
+"""Measure the levels of a trained UNet#, UNet++, V-Net# or V-Net++, and cut one out.
 
 Pruning of UNet# (arXiv:2205.11759, section 2.4, "embedded training"): X[0, N] sees no node beyond i + j = N, so the
 network up to there, with the head that deep supervision trained, is a model of its own. It is written beside the whole

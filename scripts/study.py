@@ -1,4 +1,4 @@
-"""Train, measure and compare networks, from one file: run, look, judge."""
+"""Train, measure and compare networks, from one file."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Predict test images, check and zip the result for a challenge; or make a container of the models.
+"""Predict test images, check and zip the result for a challenge; or make a container.
 
 The models are those of -tr, -c and -p, or what nnU-Net's own search finds the best. nnU-Net's commands predict, average
 and postprocess; an interrupted run resumes when it is started again.

@@ -62,10 +62,10 @@ def touching(instances: NDArray[Any]) -> NDArray[np.bool_]:
 def decode(
     labels: NDArray[Any], spacing: Sequence[float], *, smallest_core: int = 0, smallest_border: int = 0
 ) -> NDArray[np.uint32]:
-    """An instance map of cores and borders `(*spatial)`: border is of the nearest core that it hangs together with.
+    """An instance map of cores and borders `(*spatial)`: each border voxel joins the nearest core it is connected to.
 
-    A core of up to `smallest_core` voxels is taken for border, and border without a core is an object where it has more
-    than `smallest_border` voxels. (acvl_utils grows cores by maxima: where objects touch, higher ids take of lower.)
+    A core of up to `smallest_core` voxels counts as border. A border without a core is an object if it has more than
+    `smallest_border` voxels. (acvl_utils grows cores by maxima: where objects touch, higher ids take of lower.)
     """
     cores = components(labels == CORE)
     cores[np.bincount(cores.ravel())[cores] <= smallest_core] = 0

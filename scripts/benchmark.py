@@ -3,7 +3,7 @@
 Every network stands beside nnU-Net's own two, at one workload after the other. Multiply-adds and the memory kept for
 backward are counted without running anything. For the times all networks take turns in every round, so that what
 disturbs the machine for a while disturbs all of them. With --json the rounds that are done are kept, and the same
-command goes on after them.
+command resumes after them.
 """
 
 import argparse
@@ -17,7 +17,9 @@ FORMS = ("textbook", "exact", "checkpoint")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand."""
-    parser.add_argument("networks", nargs="*", metavar="NETWORK", help="as UNetSharp, or UNetSharp_L3; default: all")
+    parser.add_argument(
+        "networks", nargs="*", metavar="NETWORK", help="such as UNetSharp or UNetSharp_L3; default: all"
+    )
     parser.add_argument(
         "--topology",
         nargs="+",
@@ -25,11 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of 2d-paper, 3d-paper, 2d-nnunet, 3d-nnunet, 3d-anisotropic; default: the papers', or --plans alone",
     )
     parser.add_argument("--plans", type=Path, metavar="FILE", help="nnUNetPlans.json of a data set, for its topology")
-    parser.add_argument("-c", "--configuration", metavar="NAME", help="one of the plans' configurations, as 3d_fullres")
+    parser.add_argument(
+        "-c", "--configuration", metavar="NAME", help="a configuration of these plans, such as 3d_fullres"
+    )
     parser.add_argument(
         "--forms", nargs="+", metavar="FORM", default=[*FORMS], help=f"of {', '.join(FORMS)}; default: all"
     )
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed rounds; 0: counts alone; default: 5")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed rounds; 0 only counts; default: 5")
     add_device(parser, "networks are timed")
     parser.add_argument("--threads", type=int, metavar="N", help="threads on the CPU; default: torch's own choice")
     parser.add_argument("--amp", choices=["bf16", "fp16"], help="mixed precision")
@@ -37,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--graph",
         action="store_true",
-        help="in place of training steps: time of the export to ONNX, time and memory of a patch in onnxruntime",
+        help="measure graphs, not training steps: export to ONNX, time and memory of a patch in onnxruntime",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there; go on from what is there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there; resume from what it holds")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,21 +18,23 @@ LAYOUTS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand; those that nnU-Net has too mean the same."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the images and labels")
-    named = "of the new data set, or its whole name, as Dataset501_Nuclei"
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the images and labels")
+    named = "ID of the new data set, or its whole name, such as Dataset501_Nuclei"
     parser.add_argument("-d", required=True, metavar="ID", dest="dataset", help=named)
-    recognised = f"default: as the files have it; one of {', '.join(LAYOUTS)}"
+    recognised = f"default: recognised by the files; one of {', '.join(LAYOUTS)}"
     parser.add_argument("--layout", choices=LAYOUTS, metavar="LAYOUT", help=recognised)
-    parser.add_argument("--split", metavar="SPLIT", help="of an official layout; default: the first in docs/convert.md")
-    parser.add_argument("--seed", type=int, metavar="N", help="of a split at random")
+    parser.add_argument(
+        "--split", metavar="SPLIT", help="split of an official layout; default: the first in docs/convert.md"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of a random split")
     parser.add_argument("--size", type=positive, metavar="PIXELS", help="resize pictures to squares")
-    window = "make CT bytes: LOW and what is below become 0, HIGH and what is above 255"
+    window = "store CT as bytes, from LOW and below (0) to HIGH and above (255)"
     parser.add_argument("--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help=window)
-    readers = "of LIDC-IDRI's XML files, for luna16: contours in place of balls"
+    readers = "LIDC-IDRI's XML files: for luna16, take the readers' contours in place of balls"
     parser.add_argument("--annotations", type=Path, metavar="FOLDER", help=readers)
-    held_out = "keep a fifth of a folder of images and labels for testing, where it has no labelled test cases"
+    held_out = "if a folder of images and labels has no labelled test cases, keep a fifth for testing"
     parser.add_argument("--hold-out", action="store_true", help=held_out)
-    binary = "labels of a folder of images and labels are ids of instances: all above 0 become 1"
+    binary = "labels are ids of instances: make all above 0 foreground"
     parser.add_argument("--binary", action="store_true", help=binary)
     instances = "labels are ids of instances: each becomes a core and a border of this width (as 2voxels or 0.5mm; "
     instances += "default: 2voxels), and `nnunet-archs instances` makes instances of the predictions"
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cropped = "crop an nnU-Net raw data set to what this trained model predicts in fold_*/validation; predictions of "
     cropped += "test cases may follow in another folder"
     parser.add_argument("--crop-to", type=Path, nargs="+", metavar="MODEL_FOLDER", help=cropped)
-    margin = "round what is predicted, as 10mm or 8voxels; default: %(default)s"
+    margin = "margin of the crop, such as 10mm or 8voxels; default: %(default)s"
     parser.add_argument("--margin", default="10mm", metavar="LENGTH", help=margin)
 
 

@@ -1,6 +1,6 @@
 """Plan, train, predict and evaluate with nnU-Net's own commands, on a phantom or on your images.
 
-Running it again goes on from what is there.
+Run it again to resume.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Check the installation, and print a fix for each problem.
+"""Check the installation and print a fix for each problem.
 
 Exit code 1 where something has to be fixed.
 """

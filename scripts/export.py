@@ -1,4 +1,4 @@
-"""Export a trained network with all that inference needs, for ONNX Runtime, safetensors or torch alone.
+"""Export a trained network with all that inference needs: ONNX, safetensors or torch.
 
 The folder holds model.json, nnU-Net's plans and dataset, and a weights file a fold, compared with its checkpoint.
 """
@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand."""
     add_model(parser)
     parser.add_argument("--to", choices=FORMATS, required=True, help="the weights' format")
-    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="default: all, and each has to be finished")
+    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="default: all; each has to be finished")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help="default: a folder of the model's and the format's name, here"
+        "-o", "--output", type=Path, metavar="OUT", help="default: a folder here, named after model and format"
     )
 
 

@@ -1,4 +1,4 @@
-"""Print docs/fidelity.md: what papers state, what is built, what their released code does otherwise."""
+"""Print docs/fidelity.md: what papers state, what is built here, and how released code differs."""
 
 import argparse
 

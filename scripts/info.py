@@ -1,4 +1,4 @@
-"""Tell what is in a trained model's folder, what inference costs, and whether it can run here.
+"""Show what is in a trained model's folder, what inference costs, and whether it runs here.
 
 Exit code 1 where it cannot.
 """

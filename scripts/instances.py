@@ -1,4 +1,4 @@
-"""Make instance maps of predictions: every object gets an id of its own.
+"""Turn predictions into instance maps, in which every object has an id of its own.
 
 Labels that are cores and borders, as `convert --instances` makes them, are told apart by their cores; a mask with one
 label falls into the objects that do not touch. Any trainer's predictions are taken, in 2D and 3D. Where they were made
@@ -16,12 +16,12 @@ EXAMPLE = "nnunet-archs instances predictions -o instances"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand."""
     parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="a folder of segmentations")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="a folder that is not there")
-    smallest = "take cores of up to N voxels for border; default: %(default)s"
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="a new folder")
+    smallest = "count cores of up to N voxels as border; default: %(default)s"
     parser.add_argument("--smallest-core", type=int, default=0, metavar="N", help=smallest)
-    isolated = "leave out border without a core of up to N voxels; default: %(default)s"
+    isolated = "drop borders without a core of up to N voxels; default: %(default)s"
     parser.add_argument("--smallest-border", type=int, default=0, metavar="N", help=isolated)
-    forced = "labels are cores (1) and borders (2), where no dataset.json is there to say so"
+    forced = "labels are cores (1) and borders (2), even if no dataset.json says so"
     parser.add_argument("--border-core", action="store_true", help=forced)
     compared = "instance maps of equal names: writes metrics.csv, and prints the means over images"
     parser.add_argument("--references", type=Path, metavar="FOLDER", help=compared)

@@ -1,4 +1,4 @@
-"""List the trainers: paper, network, parameters; or the papers' own training."""
+"""List the trainers and options, or the papers' own training."""
 
 import argparse
 import json
@@ -9,9 +9,9 @@ EXAMPLE = "nnunet-archs list --names"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand."""
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    form.add_argument("--recipes", action="store_true", help="print how the papers train, which _recipe does, instead")
-    form.add_argument("--names", action="store_true", help="print the trainers' names alone, which is quick")
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--recipes", action="store_true", help="print the papers' own training, which _recipe follows")
+    form.add_argument("--names", action="store_true", help="print only the trainers' names, which is quick")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,8 +14,10 @@ def add_device(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_sliding_window(parser: argparse.ArgumentParser) -> None:
     """Add what makes prediction faster."""
-    parser.add_argument("--step-size", type=float, metavar="SHARE", help="of a patch, between two; default: 0.5")
-    parser.add_argument("--no-mirroring", action="store_true", help="faster, and a little less accurate")
+    step = "step of the sliding window, in patches; default: 0.5"
+    parser.add_argument("--step-size", type=float, metavar="SHARE", help=step)
+    mirroring = "predict without mirrored copies: faster, a little less accurate"
+    parser.add_argument("--no-mirroring", action="store_true", help=mirroring)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Cut a level out of a trained UNet#, UNet++, V-Net# or V-Net++, and measure every level.
+"""Measure the levels of a trained UNet#, UNet++, V-Net# or V-Net++, and cut one out.
 
 Pruning of UNet# (arXiv:2205.11759, section 2.4, "embedded training"): X[0, N] sees no node beyond i + j = N, so the
 network up to there, with the head that deep supervision trained, is a model of its own. It is written beside the whole
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--level", type=int, required=True, metavar="N", help="the level to cut out: 1 is the smallest")
     add_device(parser, "levels are measured")
-    parser.add_argument("--no-validation", action="store_true", help="make the folder, measure nothing")
+    parser.add_argument("--no-validation", action="store_true", help="only make the folder, without measuring")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -43,3 +43,10 @@ find_python() {
     echo "error: no Python >= 3.10 in PATH (python3 is $(python3 --version 2>&1 || true)): install one" >&2
     exit 2
 }
+
+# build_copy PYTHON: the package as it is installed, in build/lib, for tools that read sources and cannot follow an editable
+# installation to the folders that are mapped into the package.
+build_copy() {
+    rm -rf build/lib
+    "$1" -c "from setuptools import setup; setup()" -q build_py --build-lib build/lib
+}

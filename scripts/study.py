@@ -1,11 +1,11 @@
-"""Train, measure and compare networks, from one file: run, look, judge."""
+"""Train, measure and compare networks, from one file."""
 
 import argparse
 from pathlib import Path
 
 EXAMPLE = "nnunet-archs study run hippocampus.yaml"
 STEPS = {
-    "run": "Plan what is missing, train and predict what is not finished; go on after an interruption.",
+    "run": "Plan what is missing, train and predict what is not finished; run it again to resume.",
     "status": "Show how far every training and prediction is, from any machine that sees the results.",
     "report": "Measure the validation and test cases, compare the networks, write an HTML report.",
 }
@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         subparser.add_argument("file", type=Path, metavar="STUDY.yaml")
         subparser.set_defaults(step=name)
         if name == "run":
-            subparser.add_argument("--dry-run", action="store_true", help="print the commands, run none")
+            subparser.add_argument("--dry-run", action="store_true", help="print the commands without running them")
             subparser.add_argument(
-                "--replan", action="store_true", help="make plans again that were made for another budget"
+                "--replan", action="store_true", help="replace plans that were made for another budget"
             )
 
 

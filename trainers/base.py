@@ -39,9 +39,9 @@ Objective = Literal["paper", "CE", "nnunet"]
 class PaperTrainer(nnUNetTrainer):
     """A paper's network, supervision and loss in nnU-Net's training.
 
-    The objective "CE" has cross-entropy in place of the paper's loss, "nnunet" has nnU-Net's own loss and supervision:
-    the architecture alone. `recipe` is the training of the paper that has the network or compares its own with it,
-    `options` are the paper's own.
+    The objective "paper" is the paper's loss, "CE" cross-entropy in its place, and "nnunet" nnU-Net's own loss and
+    supervision. `recipe` is the training of the paper that proposes the network or compares its own with it; `options`
+    are the paper's own options of the name.
     """
 
     network_class: ClassVar[type[nn.Module]]
@@ -100,7 +100,7 @@ class PaperTrainer(nnUNetTrainer):
 
     @classmethod
     def check_fold(cls, plans: dict[str, Any], configuration: str, fold: int) -> None:
-        """Check that a fold can be trained: nothing to check, for most trainers.
+        """Check that a fold can be trained; most trainers have nothing to check.
 
         Raises:
             ValueError: for one that cannot.
@@ -108,7 +108,7 @@ class PaperTrainer(nnUNetTrainer):
 
     @classmethod
     def check_plans(cls, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> tuple[int, ...]:
-        """Stages of the outputs that the loss compares, for plans that can be trained.
+        """Check that plans can be trained, and return the stages of the outputs that the loss compares.
 
         Raises:
             ValueError: for a topology or a patch that this network cannot take.
@@ -146,7 +146,7 @@ class PaperTrainer(nnUNetTrainer):
 
     @classmethod
     def chosen_supervision(cls) -> Supervision:
-        """Which outputs the loss compares: as the name says, or as the objective has it."""
+        """Which outputs the loss compares: as the name says, or as the objective implies."""
         return cls.supervision or ("nnunet" if cls.objective == "nnunet" else "paper")
 
     @classmethod
@@ -298,7 +298,7 @@ class PaperTrainer(nnUNetTrainer):
             try:
                 self.print_to_log_file(self._describe_memory())
             except Exception as error:  # it informs: no training shall end for it
-                self.print_to_log_file(f"What a training step takes of memory is not known: {error!r}")
+                self.print_to_log_file(f"The memory of a training step is not known: {error!r}")
 
     def _describe_memory(self) -> str:
         memory = expected_memory(

@@ -47,7 +47,7 @@ class BranchedTrainer(PaperTrainer):
 
 
 class CrosslinkNetTrainer(BranchedTrainer):
-    """Crosslink-Net; the attention is there where the loss asks for it.
+    """Crosslink-Net, its output and two attention maps supervised; without an attention loss, the output alone.
 
     `tenths` are the weights of cross-entropy, Dice and attention: three digits, whose sum is 10.
     """
@@ -162,19 +162,19 @@ class CrosslinkNetTrainer(BranchedTrainer):
 
 
 class VerCrosslinkTrainer(BranchedTrainer):
-    """The vertical branch alone."""
+    """VerCrosslink, of Crosslink-Net's ablation: the vertical branch alone."""
 
     network_class = VerCrosslink
 
 
 class HorCrosslinkTrainer(BranchedTrainer):
-    """The horizontal branch alone."""
+    """HorCrosslink, of Crosslink-Net's ablation: the horizontal branch alone."""
 
     network_class = HorCrosslink
 
 
 class SquareCrosslinkTrainer(BranchedTrainer):
-    """Two branches of square kernels."""
+    """SquareCrosslink, of Crosslink-Net's ablation: two branches of square kernels."""
 
     network_class = SquareCrosslink
     options = (
@@ -190,6 +190,6 @@ class SquareCrosslinkTrainer(BranchedTrainer):
 
 
 class Double2SingleNetTrainer(BranchedTrainer):
-    """One branch of all kernels."""
+    """Double2SingleNet, of Crosslink-Net's ablation: one branch of all kernels."""
 
     network_class = Double2SingleNet

@@ -149,7 +149,7 @@ class EncoderTrainer(PaperTrainer):
                 load_weights(encoder, file)
             except ValueError as error:
                 end_command(error)
-            self.print_to_log_file(f"The encoder begins with the weights in {file}")
+            self.print_to_log_file(f"The encoder starts with the weights in {file}")
 
     @property
     def begins_pretrained(self) -> bool:

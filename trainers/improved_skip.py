@@ -18,21 +18,21 @@ class ArchitectureTrainer(PaperTrainer):
 
 
 class ImprovedSkipUNetTrainer(ArchitectureTrainer):
-    """The paper's "Ours2": skip connections from the first convolution of every stage."""
+    """The improved-skip U-Net "Ours2": skip connections from the first convolution of every stage."""
 
     network_class = ImprovedSkipUNet
     recipe = IMPROVED_SKIP_RECIPE
 
 
 class ImprovedSkipConcatUNetTrainer(ArchitectureTrainer):
-    """The paper's "Ours1": also joins both convolutions of the last stage."""
+    """The improved-skip U-Net "Ours1", which also joins both convolutions of the last stage."""
 
     network_class = ImprovedSkipConcatUNet
     recipe = IMPROVED_SKIP_RECIPE
 
 
 class ClassicalUNetTrainer(ArchitectureTrainer):
-    """U-Net with transposed convolutions, which they are measured against."""
+    """U-Net with transposed convolutions, the control of the improved-skip U-Nets."""
 
     network_class = ClassicalUNet
     recipe = IMPROVED_SKIP_RECIPE

@@ -87,8 +87,8 @@ def text(rows: list[dict[str, Any]]) -> str:
     """The rows as text, and the options of the trainers' names."""
     header = ("trainer", "paper", "where", "configuration", "parameters", "built", "printed", "")
     lines = aligned([header, *(_cells(row) for row in rows)])
-    options = aligned([(f"  _{option.spelling}", option.meaning, networks) for option, networks in _options().items()])
-    return "\n".join([*lines, "", "options, appended to a trainer's name in any order:", *options])
+    cells = [(f"  _{option.spelling}", option.meaning, networks) for option, networks in every_option().items()]
+    return "\n".join([*lines, "", "options, appended to a trainer's name in any order:", *aligned(cells)])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _options() -> dict[Option, str]:
+def every_option() -> dict[Option, str]:
     """Every option, and the networks whose trainers know it, where not all do."""
     trainers = list(paper_trainers())
     general = {option: "all but nnU-Net's own" if option.of_own_networks else "" for option in OPTIONS}

@@ -79,10 +79,10 @@ class MaskRCNNTrainer(ForeignTrainer):
         if configuration in manager.available_configurations:
             patch = manager.get_configuration(configuration).patch_size
             if len(patch) != 2:
-                raise ValueError(f"{cls.__name__} is there in 2D alone, and {configuration} is in 3D; train 2d")
+                raise ValueError(f"{cls.__name__} exists only in 2D, and {configuration} is in 3D; train 2d")
         if not is_encoded(dataset_json):
             raise ValueError(
-                f"{cls.__name__} needs objects: the labels of this data set are no cores and borders; make a data set "
+                f"{cls.__name__} needs objects: the labels of this data set are not cores and borders; make a data set "
                 "of instance maps with nnunet-archs convert --instances"
             )
         return super().check_plans(plans, configuration, dataset_json)

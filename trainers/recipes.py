@@ -322,43 +322,41 @@ UNET_SHARP_RECIPE = Recipe(
 
 RECIPES = (CAGGNET_RECIPE, FOCUSNET_RECIPE, IMPROVED_SKIP_RECIPE, CROSSLINK_RECIPE, UNET_SHARP_RECIPE)
 
-HEAD = """# The papers' own training
+HEAD = """# Train as a paper did
 
-A trainer's name without further options is the paper's network and loss in nnU-Net's training. `_recipe` in the name
-is the paper's training too: its optimiser, rate and schedule, weight decay, epochs, early stopping, choice of the
-weights, sampling, augmentation, and prediction without mirroring. Written by
-`nnunet-archs list --recipes > docs/recipes.md`.
+A bare trainer is the paper's network and loss in nnU-Net's training. With `_recipe` in its name, the training is the
+paper's, too: optimiser, rate and schedule, weight decay, epochs, early stopping, choice of the weights, sampling,
+augmentation, and prediction without mirroring. Written by `nnunet-archs list --recipes > docs/recipes.md`.
 
 ```bash
 nnunet-archs plan -d 4 -tr UNetSharpTrainer_recipe --published         # the paper's topology, patch and batch
 nnUNetv2_train 4 2d 0 -tr UNetSharpTrainer_recipe -p UNetSharp_publishedPlans
 ```
 
-Every network that a paper compares its own with has that paper's recipe and loss. The recipe goes with any plans;
+Networks that a paper compares its own with have that paper's recipe and loss. A recipe works with any plans;
 [published plans](plans.md#the-papers-own-topology) have the paper's topology, patch and batch."""
 
 RULES = """## In all recipes
 
-- **An epoch** has every case once, in a new order; a case larger than the patch counts as often as patches are needed
-  to cover it, in 2D once for every slice. The last batch is what is left.
-- **Validation** sees every validation case in every epoch, whole, in patches that cover it. Losses and IoU are means
-  over its batches, weighted by their size; IoU is of the foreground at 0.5, a class that is neither there nor predicted
-  counts as 1.
-- **The weights that are kept** are in `checkpoint_best.pth`, and become `checkpoint_final.pth`, with which nnU-Net
-  validates the fold and predicts. They are in the other checkpoints too, so that `--c` knows them.
-- **`--c`** goes on exactly: order, crops, augmentation and dropout depend on the run's seed and the epoch, and seed,
-  patience and best weights are in the checkpoint. On a GPU, sums in changing order leave differences of rounding.
-- **With several GPUs** each gets its share of every batch.
-- **Images** are to be in [0, 1] where the paper has them there: name the channels `rgb_to_0_1` or `rescale_to_0_1` in
+- **An epoch** shows every case once, in a new order. A case larger than the patch counts as often as patches are
+  needed to cover it, in 2D once for every slice. The last batch may be smaller.
+- **Validation** in every epoch covers every validation case with patches. Losses and IoU are means over its batches,
+  weighted by their size. IoU is of the foreground at 0.5; a class that is neither there nor predicted counts as 1.
+- **The weights that are kept** are in `checkpoint_best.pth` and become `checkpoint_final.pth`, with which nnU-Net
+  validates the fold and predicts. The other checkpoints have them too, for `--c`.
+- **`--c`** resumes exactly: order, crops, augmentation and dropout depend on the run's seed and the epoch, and seed,
+  patience and best weights are in the checkpoint. On a GPU, the changing order of sums leaves rounding differences.
+- **With several GPUs**, each gets its share of every batch.
+- **Images** should be in [0, 1] where the paper's are: name the channels `rgb_to_0_1` or `rescale_to_0_1` in
   `dataset.json`. A training on images that are normalised otherwise says so in its log.
-- **nnU-Net's own remain**: mixed precision on a GPU, gradients clipped to a norm of 12, He's initialisation, its five
-  folds unless `splits_final.json` says otherwise, and its final validation.
+- **These remain nnU-Net's**: mixed precision on a GPU, gradients clipped to a norm of 12, He's initialisation, five
+  folds unless `splits_final.json` says otherwise, and the final validation.
 
-`_<N>epochs`, `_CE`, `_noDS` and the options of the network go with `_recipe`; `_<N>iterations`, `_DiceCE`, `_DS` and
-options of augmentation, optimiser and schedule contradict it, and are refused.
+`_<N>epochs`, `_CE`, `_noDS` and the options of the network combine with `_recipe`. `_<N>iterations`, `_DiceCE`, `_DS`
+and options of augmentation, optimiser and schedule contradict it, and are refused.
 
 For the optimiser or schedule alone, with nnU-Net's augmentation, sampling and 1000 epochs: `_adam` is Adam with the
-rate and weight decay of the trainer's recipe (1e-3 and none where it has no recipe), `_cosine` half a cosine to 0,
+rate and weight decay of the trainer's recipe (1e-3 and none without a recipe), `_cosine` half a cosine to 0,
 `_constant` a constant rate. They combine."""
 
 

@@ -27,19 +27,19 @@ GROUP = "nnunet_archs.trainers"
 
 
 class UnknownTrainer(ValueError):
-    """There is no trainer of a name."""
+    """No trainer has this name."""
 
 
 def known() -> list[str]:
-    """Names of all trainers that take options, or may: what packages declare, then what is in the user's folders."""
+    """Names of all trainers that take options: those that packages declare, then those in the user's folders."""
     return list(dict.fromkeys([*declared(), *in_folders()]))
 
 
 def resolve(name: str) -> type[nnUNetTrainer]:
-    """The trainer of a name with its options, the same class whenever it is asked for; nnU-Net's own trainers too.
+    """The trainer class of a name with its options, always the same object; it finds nnU-Net's own trainers, too.
 
     Raises:
-        UnknownTrainer: if there is none.
+        UnknownTrainer: if no trainer has this name.
         ValueError: for an option that is unknown, given twice, or at odds with another, and for a trainer that cannot
             be imported.
     """
@@ -57,7 +57,7 @@ def resolve_paper(name: str) -> type[PaperTrainer]:
     trainer = resolve(name)
     if not issubclass(trainer, PaperTrainer):
         raise ValueError(
-            f"{name} is no trainer of nnunet-archs, nor inherits from its PaperTrainer, which tells what a network "
+            f"{name} is not a trainer of nnunet-archs, nor inherits from its PaperTrainer, which tells what a network "
             "needs; nnunet-archs list prints those that do"
         )
     return trainer
@@ -132,7 +132,7 @@ def load(entry: EntryPoint) -> type[Any]:
         trainer: type[Any] = entry.load()
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"{entry.name} of {package_of(entry)} cannot be imported ({error}); mend or uninstall it"
+            f"{entry.name} of {package_of(entry)} cannot be imported ({error}); fix or uninstall it"
         ) from error
     return trainer
 
@@ -209,5 +209,5 @@ def classes(module: Path) -> list[str]:
     try:
         tree = ast.parse(module.read_bytes())
     except (SyntaxError, OSError) as error:
-        raise ValueError(f"{module} cannot be read ({error}); mend it: nnU-Net imports it at every search") from error
+        raise ValueError(f"{module} cannot be read ({error}); fix it: nnU-Net imports it at every search") from error
     return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]

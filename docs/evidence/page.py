@@ -44,8 +44,8 @@ HEAD = """# Evidence
 What the networks reach on real data, each in five folds of nnU-Net, with the same training, patch, batch and memory.
 Every number is of validation cases, each predicted by the network of the fold that had left it out. Intervals are of
 95 %, bootstrapped over cases; differences are Hodges–Lehmann's, tested by Wilcoxon's signed-rank test and corrected by
-Holm's method ([studies.md](studies.md) says all of it). Written by `python docs/evidence/page.py` from what
-`nnunet-archs study report` wrote into [evidence](evidence)."""
+Holm's method ([statistics](statistics.md) explains them). Written by `python docs/evidence/page.py` from what
+`nnunet-archs study report` wrote into `docs/evidence`."""
 
 ANEW = """## All of it again
 

@@ -66,7 +66,7 @@ def load(file: Path, settings: dict[str, Any], environment: dict[str, Any]) -> R
         result = Result(**content, rows=rows)
         there = {**result.settings, **result.environment}
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"--json {file} is no file of this command's ({error!r}); give another file") from error
+        raise ValueError(f"--json {file} is not a file of this command's ({error!r}); give another file") from error
     wanted = json.loads(json.dumps({**settings, **environment}))
     if differing := [key for key in {**wanted, **there} if wanted.get(key) != there.get(key)]:
         raise ValueError(

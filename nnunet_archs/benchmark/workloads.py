@@ -106,7 +106,7 @@ def from_plans(file: Path, configuration: str) -> Workload:
     """The workload that a data set's plans state: the topology, the patch, the batch and the image's channels.
 
     Raises:
-        ValueError: for a file that is no plans file, a configuration that it has not, or one that cannot work.
+        ValueError: for a file that is not a plans file, a configuration that it has not, or one that cannot work.
     """
     try:
         plans = PlansManager(read_json(file))
@@ -117,4 +117,4 @@ def from_plans(file: Path, configuration: str) -> Workload:
         channels = len(planned.normalization_schemes)
         return Workload(name, read_topology(planned), tuple(planned.patch_size), int(planned.batch_size), channels)
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"--plans {file} is no plans file ({error!r}); give nnU-Net's nnUNetPlans.json") from error
+        raise ValueError(f"--plans {file} is not a plans file ({error!r}); give nnU-Net's nnUNetPlans.json") from error

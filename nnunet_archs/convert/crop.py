@@ -86,7 +86,7 @@ def predictions_in(places: Sequence[Path], ending: str) -> tuple[dict[str, dict[
     others: dict[str, Path] = {}
     for place in places:
         if not place.is_dir():
-            raise ValueError(f"--crop-to {place} is no folder: give a trained model's, or one of predictions")
+            raise ValueError(f"--crop-to {place} is not a folder: give a trained model's, or one of predictions")
         folds = sorted(place.glob("fold_[0-9]*/validation"))
         for validation in folds:
             by_fold[str(validation.parent)] = files_in(validation, ending)

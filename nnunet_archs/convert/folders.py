@@ -46,7 +46,7 @@ def inspect_folder(
     image, labels of another shape than their image or with unknown values, and fewer than 5 training cases.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: give {FORMS}")
+        raise ValueError(f"{folder} is not a folder: give {FORMS}")
     if (folder / "dataset.json").is_file():
         for option in (name for name, given in {"binary": binary, "instances": border}.items() if given):
             raise ValueError(f"{folder / 'dataset.json'} says what the labels are: leave --{option} out")
@@ -173,7 +173,7 @@ def _load_dataset_json(file: Path) -> dict[str, Any]:
     try:
         source = normal_form(load_json(str(file)))
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON file: {error}; correct it") from error
+        raise ValueError(f"{file} is not a JSON file: {error}; correct it") from error
     labels = source.get("labels", {})
     if labels and all(isinstance(name, str) and value.isdecimal() for value, name in labels.items()):
         source = {"file_ending": ".nii.gz", **source, "labels": {name: int(value) for value, name in labels.items()}}
@@ -233,7 +233,7 @@ def _ending(file: Path) -> str:
     matching = [ending for ending in ENDINGS if file.name.lower().endswith(ending)]
     if not matching:
         rule = f"nnU-Net reads files that end with {', '.join(ENDINGS)}; convert or remove it"
-        raise ValueError(f"{file} is no image: {rule}")
+        raise ValueError(f"{file} is not an image: {rule}")
     return file.name[-max(map(len, matching)) :]
 
 
@@ -245,7 +245,7 @@ def _pair(images: Path, labels: Path, ending: str, *, numbered: bool) -> list[Ca
         match = re.fullmatch(rf"(.+){number}{re.escape(ending)}", file.name)
         if not match:
             rule = f"images here are named CASE{'_0000' if numbered else ''}{ending}; rename or remove it"
-            raise ValueError(f"{file} is no image of this data set: {rule}")
+            raise ValueError(f"{file} is not an image of this data set: {rule}")
         channels.setdefault(match[1], []).append(file)
     label_files = {file.name.removesuffix(ending): file for file in _files(labels)}
     if not channels and not label_files:

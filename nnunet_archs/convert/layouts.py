@@ -36,7 +36,7 @@ def layout_of(folder: Path, name: str | None) -> Layout | None:
         ValueError: for a folder that is none, and one of no known form.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: give one")
+        raise ValueError(f"{folder} is not a folder: give one")
     if name:
         return LAYOUTS[name]
     if (folder / "dataset.json").is_file() or ((folder / "images").is_dir() and (folder / "labels").is_dir()):

@@ -63,14 +63,14 @@ def inspect(args: argparse.Namespace, folder: Path, layout: Layout | None) -> Ra
 
 
 def summary(target: Path) -> str:
-    """What was written, and what comes next."""
+    """What was written, and the next command."""
     counts = [len(list((target / part).iterdir())) for part in ("labelsTr", "labelsTs")]
     number = int(target.name[len("Dataset") : len("Dataset") + 3])
     lines = [f"{target}: {counts[0]} training and {counts[1]} test cases"]
     if (target / SPLITS).is_file():
-        lines.append(f"Its {SPLITS} is copied beside the plans when nnU-Net plans, and trainings go by it.")
+        lines.append(f"nnU-Net copies its {SPLITS} when it plans, and trainings follow it.")
     command = f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity"
-    return "\n".join([*lines, "This comes next:", f"  {command}"])
+    return "\n".join([*lines, f"Next: {command}"])
 
 
 def new_name(given: str, default: str) -> str:
@@ -79,7 +79,7 @@ def new_name(given: str, default: str) -> str:
         return f"Dataset{int(given):03d}_{words_of(default)}"
     if re.fullmatch(r"Dataset(?!000)\d{3}_\w[\w-]*", given):
         return given
-    raise ValueError(f"-d {given} is no data set: give an ID of 1 to {MAX_ID}, or a name as Dataset501_Nuclei")
+    raise ValueError(f"-d {given} is not a data set: give an ID of 1 to {MAX_ID}, or a name as Dataset501_Nuclei")
 
 
 def words_of(name: str) -> str:

@@ -214,12 +214,12 @@ def text_of(element: ElementTree.Element, name: str) -> str:
 
 
 def is_of_ct(file: Path) -> bool:
-    """Whether an XML file holds readings of CT. Raises ValueError where it is no XML file."""
+    """Whether an XML file holds readings of CT. Raises ValueError where it is not an XML file."""
     try:
         with file.open("rb") as stream:
             _, root = next(iter(ElementTree.iterparse(stream, events=("start",))))
     except (ElementTree.ParseError, StopIteration) as error:
-        raise ValueError(f"{file} is no XML file: replace it") from error
+        raise ValueError(f"{file} is not an XML file: replace it") from error
     return str(root.tag).rpartition("}")[2] == READ_MESSAGE
 
 

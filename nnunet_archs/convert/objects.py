@@ -104,7 +104,7 @@ def compared(reference: Path, found: Array, scores: Sequence[float] | None) -> d
 def segmentations(folder: Path) -> list[Path]:
     """The images in a folder. Raises ValueError where there are none."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: give one with predictions")
+        raise ValueError(f"{folder} is not a folder: give one with predictions")
     files = sorted(file for file in folder.glob("[!.]*") if file.name.lower().endswith(tuple(ENDINGS)))
     if not files:
         raise ValueError(f"{folder} holds no segmentations ({', '.join(ENDINGS)}): give a folder of predictions")

@@ -168,7 +168,7 @@ def _write_drawn(drawn: Drawn, images: Path, labels: Path, ending: str) -> Case:
     case = Case(drawn.name, (images / f"{drawn.name}_0000{ending}",), labels / f"{drawn.name}{ending}")
     label = drawn.label.astype(np.uint8)
     if (label != drawn.label).any():
-        raise ValueError(f"{drawn.name} has labels that are no whole numbers from 0 to 255: correct its files")
+        raise ValueError(f"{drawn.name} has labels that are not whole numbers from 0 to 255: correct its files")
     for array, file in ((drawn.image, case.images[0]), (label, case.label)):
         if drawn.grid is None:
             imsave(file, array, check_contrast=False)

@@ -30,7 +30,7 @@ def prepare_dataset(folder: Path | None, output: Path, configuration: str | None
             print(f"Raw data: {made} is there already")
             return made.name
         if source["data"] == known.get("data"):
-            print(f"Raw data: {folder} has changed since {made.name} was made of it, which stays as it is")
+            print(f"Raw data: {folder} has changed since {made.name} was made, which is kept as it is")
     target = raw / f"Dataset{free_id(output):03d}_{dataset_name(folder)}"
     if folder is None:
         print(f"Raw data: drawing {target}", flush=True)

@@ -33,7 +33,7 @@ def report(run: Run, seconds: Mapping[str, float | None]) -> None:
     print(format_dice(cases, dataset_json["labels"]))
     print(f"\nmean foreground Dice {summary['foreground_mean']['Dice']:.3f}\n")
     for step, duration in seconds.items():
-        print(f"  {step:<20}{'was there' if duration is None else f'{duration:7.0f} s'}")
+        print(f"  {step:<20}{'was done' if duration is None else f'{duration:7.0f} s'}")
     print(f"  {'together':<20}{sum(filter(None, seconds.values())):7.0f} s\n")
     for extreme, overlay in draw_extremes(run, cases, dataset_json).items():
         print(f"overlay of the {extreme} case: {overlay}")

@@ -140,7 +140,7 @@ def name_cases(images: Path, dataset_json: Mapping[str, Any]) -> dict[str, list[
     """
     ending = dataset_json["file_ending"]
     if not images.is_dir():
-        raise ValueError(f"{images} is no folder; give the one with the images")
+        raise ValueError(f"{images} is not a folder; give the one with the images")
     cases: dict[str, list[Path]] = {}
     for file in sorted(images.iterdir()):
         if match := re.fullmatch(rf"(.+)_[0-9]{{4}}{re.escape(ending)}", file.name):
@@ -251,7 +251,7 @@ def stored_as(file: Path, reader: BaseReaderWriter) -> tuple[int, np.dtype[Any]]
     """How many values a voxel has in a file, and of which type: nnU-Net's readers make float32 of all.
 
     Raises:
-        ValueError: if it is no image.
+        ValueError: if it is not an image.
     """
     try:
         if file.name.endswith(NIFTI):

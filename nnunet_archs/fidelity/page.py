@@ -11,16 +11,16 @@ from .systems import SYSTEMS
 HEAD = """# Fidelity
 
 What each paper states, what is built here, and what its authors' released code does, where that is known. The code was
-read, and never copied. Written by `nnunet-archs fidelity > docs/fidelity.md`.
+read, never copied. Written by `nnunet-archs fidelity > docs/fidelity.md`.
 
-Normalisation, activation, kernels and strides are the plan's, where nothing else is said; sizes are counted as the
-papers count theirs, with BatchNorm, for one class, the heads of deep supervision apart. Where the built size is not the
-printed one, the last column says why."""
+Unless something else is said, normalisation, activation, kernels and strides are the plan's. Sizes are counted as the
+papers count theirs: with BatchNorm, for one class, without the heads of deep supervision. Where the built size differs
+from the printed one, the last column says why."""
 
 TRAINING = """## Training, in all papers
 
-A trainer's name without further options is the paper's network, supervision and loss in nnU-Net's training recipe.
-Besides the optimiser, these points differ from the papers:"""
+A bare trainer is the paper's network, supervision and loss in nnU-Net's training. Besides the optimiser, these points
+differ from the papers:"""
 
 
 def page() -> str:

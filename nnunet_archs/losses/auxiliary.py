@@ -11,7 +11,7 @@ class AuxiliaryLoss(nn.Module):
     """Segmentation loss of a network's logits, plus `weight` times a loss of what follows them in training.
 
     The first `n_branches` outputs are logits. Those at the tail (attention maps, classifications) go to `auxiliary`
-    with the target of full resolution. Without a tail, in evaluation, the segmentation loss stands alone.
+    with the target of full resolution. In evaluation there is no tail, and the segmentation loss stands alone.
     """
 
     def __init__(self, segmentation: nn.Module, auxiliary: nn.Module, *, weight: float, n_branches: int) -> None:

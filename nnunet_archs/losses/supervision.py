@@ -16,7 +16,7 @@ from torch import Tensor, nn
 class DeepSupervisionLoss(nn.Module):
     """Weighted sum of a loss over outputs, where output b is compared with `targets[stages[b]]`.
 
-    An output of weight 0 stays in the sum, so that its head has a gradient, if zero, as DDP demands.
+    An output of weight 0 stays in the sum, so that its head has a (zero) gradient, as DDP demands.
     """
 
     def __init__(self, loss: nn.Module, stages: Sequence[int], weights: Sequence[float]) -> None:

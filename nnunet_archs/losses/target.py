@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Comparison:
-    """A batch of logits beside its truth, one channel of truth a logit.
+    """A batch of logits and their truth, one channel of truth for each logit.
 
     Under the ignore label logits and truth are constants (0, and False or background): what the network said
     there reaches neither a value nor a gradient, be it infinite.
@@ -76,7 +76,7 @@ class Comparison:
 def compare(logits: Tensor, target: Tensor, *, regions: bool = False, ignore_label: int | None = None) -> Comparison:
     """Pair logits `(B, C, *spatial)` with a target of nnU-Net's, in float32.
 
-    With regions the value of `ignore_label` is of no interest, only that there is one.
+    With regions, only whether there is an `ignore_label` matters, not its value.
     """
     truth, valid = truth_and_valid(target, logits.shape, regions=regions, ignore_label=ignore_label)
     logits = logits.float()

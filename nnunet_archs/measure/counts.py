@@ -27,10 +27,10 @@ IN_PLACE = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), produ
 
 @dataclass(frozen=True)
 class Counts:
-    """What is known of a network and a shape of its input without running it.
+    """What a network takes for an input of one shape, known without running it.
 
-    Multiply-adds are those of a forward pass in training, `needed` without those on zeros of upsampling operators;
-    `kept_compiled` is what the graph of torch.compile keeps for backward, None where that was not asked for.
+    `multiply_adds` are those of a forward pass in training; `needed` leaves out those on zeros of upsampling operators.
+    `kept_compiled` is what the graph of torch.compile keeps for backward, or None where that was not asked for.
     """
 
     parameters: int

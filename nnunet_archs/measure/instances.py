@@ -33,7 +33,7 @@ def instance_metrics(reference: NDArray[Any], prediction: NDArray[Any]) -> dict[
         ValueError: if their shapes differ.
     """
     if reference.shape != prediction.shape:
-        raise ValueError(f"the prediction is {prediction.shape}, its reference {reference.shape}; predict it anew")
+        raise ValueError(f"the prediction is {prediction.shape}, its reference {reference.shape}; predict it again")
     shared = overlaps(reference, prediction)
     sizes = shared.sum(axis=1)[1:, None], shared.sum(axis=0)[None, 1:]
     common = shared[1:, 1:]

@@ -22,11 +22,11 @@ Outputs = Tensor | list[Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMemory:
-    """Bytes that a step of training takes.
+    """Memory of a training step, in bytes.
 
-    `state` is there all the time: the input, parameters and the optimiser's moments, under autocast the parameters'
-    halves. Beside it stand `activations` with the gradients and what backward computes, at their most, and then
-    `update`, the gradients and the optimiser's copy of them. `kept` is what forward and loss leave for backward.
+    `state` is always there: input, parameters, the optimiser's moments, under autocast the parameters' halves. Beside
+    it stand first `activations`, the peak of maps and gradients during forward and backward, and then `update`, the
+    gradients with the optimiser's copy of them. `kept` is what forward and loss leave for backward.
     """
 
     state: int
@@ -36,7 +36,7 @@ class TrainingMemory:
 
     @property
     def peak(self) -> int:
-        """The most that is there at once."""
+        """The most that is in use at once."""
         return self.state + max(self.activations, self.update)
 
     def scaled(self, factor: float) -> TrainingMemory:
@@ -46,10 +46,10 @@ class TrainingMemory:
 
 
 def kept_for_backward(network: nn.Module, shape: Sequence[int]) -> int:
-    """Bytes that a forward pass of an input `(B, C, *spatial)` leaves alive for backward, its outputs among them.
+    """Bytes that a forward pass of an input `(B, C, *spatial)` keeps for the backward pass, its outputs included.
 
-    All that autograd and activation checkpointing hold counts, each storage once; parameters, buffers and the input
-    are apart. The network has to be on the meta device: build it under `torch.device("meta")`.
+    Everything that autograd and activation checkpointing hold counts once, except parameters, buffers and the input.
+    The network has to be on the meta device: build it under `torch.device("meta")`.
 
     Raises:
         ValueError: if it is elsewhere.
@@ -111,9 +111,9 @@ def training_memory(
 ) -> TrainingMemory:
     """Memory of a training step with an input `(B, C, *spatial)` and a `loss` of the outputs.
 
-    With `half` as under autocast: maps and their gradients have two bytes a value, the loss its own precision, and
-    parameters and their gradients four. `moments` is how many tensors the optimiser keeps for a parameter: SGD 1,
-    Adam 2. What a convolution's algorithm takes as workspace is not known here. The network has to be on the meta
+    With `half`, memory is that of autocast: maps and their gradients take two bytes a value, parameters and their
+    gradients four, and the loss keeps its own precision. `moments` is how many tensors the optimiser keeps for each
+    parameter (SGD 1, Adam 2). The workspace of convolutions is not known here. The network has to be on the meta
     device.
 
     Raises:

@@ -44,7 +44,7 @@ Aggregation = Literal["concat", "add"]
 class CAggNet(SegmentationNetwork):
     """CAggNet (Figure 3), its output and, unless `supervision` is "none", those of the stages below from the WAM.
 
-    `fusion` has nothing to upsample here: it decides whether the neighbours are concatenated.
+    Nothing is upsampled here, so `fusion` only decides whether the neighbours are concatenated.
 
     Raises:
         ValueError: for an option that does not exist, or a topology that cannot work.

@@ -87,7 +87,7 @@ SQUARES: Paths = (square, partial(longer, axes=[HEIGHT, WIDTH]))
 
 
 class BranchedUNet(SegmentationNetwork):
-    """An encoder of one branch or more, and a decoder that joins them; a head at every UCRB that is supervised.
+    """One or more encoder branches, and a decoder that joins them, with a head at every supervised UCRB.
 
     The paper supervises the output alone.
 
@@ -139,9 +139,9 @@ class BranchedUNet(SegmentationNetwork):
 class CrosslinkNet(BranchedUNet):
     """Crosslink-Net (Figure 3).
 
-    With `attention` the branches' attention logits `(B, 1, *spatial)` follow the outputs in training: those of
-    `attention_block`, from 1, or of "all", block by block. `branches=3` has a branch along the first axis too (3D).
-    `released` has the horizontal branch of the authors' code.
+    With `attention`, the branches' attention logits `(B, 1, *spatial)` follow the outputs in training: those of block
+    number `attention_block`, or of "all" blocks one after the other. `branches=3` adds a branch along the first axis
+    (3D). `released` has the horizontal branch of the authors' code.
 
     Raises:
         ValueError: for an option that does not exist, or a topology that cannot work.

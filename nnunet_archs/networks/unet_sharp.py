@@ -166,7 +166,7 @@ class GridNetwork(SegmentationNetwork):
     @staticmethod
     @override
     def initialize(module: nn.Module) -> None:
-        """He initialisation; residual blocks begin as the identity. Both as nnU-Net's own networks have it."""
+        """He initialisation; residual blocks start as the identity. Both as in nnU-Net's own networks."""
         SegmentationNetwork.initialize(module)
         begin_as_identity(module)
 

@@ -25,5 +25,5 @@ def find_trainer(name: str) -> type:
                 raise LookupError(name) from error
             what = f"{type(error).__name__}: {error}"
             raise ValueError(
-                f"nnU-Net cannot search for {name}: a module in nnUNet_extTrainer raises {what}; mend or move it"
+                f"nnU-Net cannot search for {name}: a module in nnUNet_extTrainer raises {what}; fix or move it"
             ) from error

@@ -61,9 +61,7 @@ def collect(study: Study, command: Sequence[str]) -> list[Job]:
     jobs = jobs_of(study)
     finished = [job for job in jobs if job.is_finished()]
     if not any(isinstance(job, Training) for job in finished):
-        raise ValueError(
-            f"{study.file}: no training has finished; nnunet-archs study run {study.file.name} comes first"
-        )
+        raise ValueError(f"{study.file}: no training has finished; first run: nnunet-archs study run {study.file}")
     for job in finished:
         check_results(job)
         check_files(job)
@@ -103,7 +101,7 @@ def check_files(job: Job) -> None:
     if missing := sorted(expected - there):
         raise ValueError(f"{folder} lacks {len(missing)} of {len(expected)} cases ({missing[0]}, ...); {job.anew}")
     if extra := sorted(there - expected):
-        raise ValueError(f"{folder} has {extra[0]}, which is no case of {job.title}; take it out")
+        raise ValueError(f"{folder} has {extra[0]}, which is not a case of {job.title}; take it out")
 
 
 def measured_file(study: Study, job: Job) -> Path:
@@ -248,7 +246,7 @@ def read_training(job: Training) -> dict[str, Any]:
         log = torch.load(file, map_location="cpu", weights_only=False, mmap=True)["logging"]
     # what a broken file makes torch's reader raise is of any type
     except Exception as error:
-        raise ValueError(f"{file} cannot be read ({error}); take the fold's folder away, and train it anew") from error
+        raise ValueError(f"{file} cannot be read ({error}); take the fold's folder away, and train it again") from error
     times = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
     curves = {"train_loss": "train_losses", "val_loss": "val_losses", "pseudo_dice": "mean_fg_dice"}
     return {

@@ -71,7 +71,7 @@ class Training(Job):
     @property
     def anew(self) -> str:
         """nnU-Net's training, which only validates what is trained."""
-        return f"{self.command} predicts it anew"
+        return f"{self.command} predicts it again"
 
     @property
     def training_logs(self) -> list[Path]:
@@ -184,7 +184,7 @@ class Prediction(Job):
     @property
     def anew(self) -> str:
         """The study, where nothing is left of it."""
-        return f"move {self.folder} away, and nnunet-archs study run predicts it anew"
+        return f"move {self.folder} away, and nnunet-archs study run predicts it again"
 
     def test_set(self) -> HeldOut:
         """The cases, with their images and references."""

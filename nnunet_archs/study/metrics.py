@@ -90,7 +90,7 @@ def case_metrics(
         ValueError: if the masks' shapes differ, or `spacing` is not of their dimension.
     """
     if reference.shape != prediction.shape:
-        raise ValueError(f"the prediction is {prediction.shape}, its reference {reference.shape}; predict it anew")
+        raise ValueError(f"the prediction is {prediction.shape}, its reference {reference.shape}; predict it again")
     if len(spacing) != reference.ndim:
         raise ValueError(f"a spacing of {len(spacing)} numbers for a mask {reference.shape}; give one a dimension")
     n_voxels = reference.size

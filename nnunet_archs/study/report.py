@@ -125,7 +125,9 @@ def read_cases(file: Path) -> pd.DataFrame:
     if cases.empty:
         raise ValueError(f"{file} has no case; finish a fold of a network first")
     for _, row in cases[cases.duplicated(NAMES)].iterrows():
-        raise ValueError(f"{file}: case {row['case']}, label {row['label']} of {row['network']} stands twice; {REMEDY}")
+        raise ValueError(
+            f"{file}: case {row['case']}, label {row['label']} of {row['network']} appears twice; {REMEDY}"
+        )
     place = ["dataset", "configuration", "part"]
     for (*_, case), folds in cases[cases["by"] == ""].groupby([*place, "case"])["fold"].unique().items():
         if len(folds) > 1:

@@ -44,7 +44,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Network `a` against `b` on `n` cases: Hodges–Lehmann difference a - b, Wilcoxon's p, and Holm's of it."""
+    """Network `a` against `b` on `n` cases: Hodges–Lehmann difference a - b, Wilcoxon's p, and p adjusted by Holm."""
 
     a: str
     b: str
@@ -96,7 +96,7 @@ def case_scores(cases: DataFrame, metric: str) -> DataFrame:
 
 
 def compare(scores: DataFrame, baseline: str | None) -> list[Comparison]:
-    """Every network against the baseline, or all pairs if that is None.
+    """Compare every network with the baseline, or all pairs if `baseline` is None.
 
     Raises:
         ValueError: for scores that are missing, or an unknown baseline.
@@ -186,7 +186,7 @@ def rank(scores: DataFrame, *, higher_is_better: bool) -> dict[str, Interval]:
 
 
 def friedman(scores: DataFrame) -> float:
-    """Friedman's p that all networks rank alike, 1 if all scores of every case are equal.
+    """The p of Friedman's test that all networks rank alike; 1 if the scores of each case are equal.
 
     Raises:
         ValueError: for scores that are missing, or fewer than 3 networks.

@@ -33,8 +33,11 @@ def run_study(args: argparse.Namespace, study: Study) -> int:
     for job in unfinished:
         why = last_line(job.failure) if job.failure.exists() else job.state()
         print(f"not finished: {job.title}: {why} (log: {job.log})")
-    what = "nnunet-archs study report" if not unfinished else "nnunet-archs study run, which goes on where it stopped,"
-    print(f"{what} {args.file} comes next")
+    print(
+        f"To resume: nnunet-archs study run {args.file}"
+        if unfinished
+        else f"Next: nnunet-archs study report {args.file}"
+    )
     return 1 if unfinished else 0
 
 

@@ -415,8 +415,8 @@ class TestRefusals:
             (None, "cannot be read"),
             ("not JSON", "cannot be read"),
             ("[1, 2]", "holds no JSON object"),
-            ('{"labels": {}}', "is no plans file"),
-            ('{"configurations": {"tiny": {"patch_size": 3}}}', "is no plans file"),
+            ('{"labels": {}}', "is not a plans file"),
+            ('{"configurations": {"tiny": {"patch_size": 3}}}', "is not a plans file"),
         ],
     )
     def test_a_file_that_is_no_plans_file(
@@ -446,7 +446,7 @@ class TestRefusals:
     ) -> None:
         file = tmp_path / "other.json"
         file.write_text(content)
-        assert f"--json {file} is no file of this command's" in self.refused(arguments(plans, file), capsys)
+        assert f"--json {file} is not a file of this command's" in self.refused(arguments(plans, file), capsys)
         assert file.read_text() == content
 
     def test_a_file_of_other_settings_is_not_overwritten(

@@ -101,8 +101,8 @@ def test_a_broken_file_ends_while_cases_are_written_and_leaves_nothing(tmp_path,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-d", "0"], "-d 0 is no data set"),
-        (["-d", "nuclei"], "-d nuclei is no data set"),
+        (["-d", "0"], "-d 0 is not a data set"),
+        (["-d", "nuclei"], "-d nuclei is not a data set"),
         (["-d", "501", "--split", "six"], "--split six: dsb2018 has caggnet, focusnet, unetsharp, five-folds"),
         (["-d", "501", "--layout", "isbi2012"], "source holds no train-volume.tif"),
         (["-d", "501", "--window", "3", "1"], "--window 3 1: the first value must be below"),

@@ -305,7 +305,7 @@ def spoil_pairs(folder, what):
         ("shape", r"case1.*\(4, 6, 6\).*\(4, 6, 5\).*must be equal"),
         ("spacing", r"case1.*spacing.*must be equal"),
         ("no image", r"case1\.nii\.gz cannot be read"),
-        ("foreign file", r"notes\.txt is no image"),
+        ("foreign file", r"notes\.txt is not an image"),
         ("mixed endings", r"mixes \.nii\.gz, \.png"),
         ("fraction", r"case1.*0\.5.*whole numbers"),
         ("negative", r"case1.*-1.*start at 0"),
@@ -331,7 +331,7 @@ def test_bad_pairs(tmp_path, what, message):
         ({"labels": {"background": 0, "organ": 1, "lesion": 3}}, r"names with consecutive numbers"),
         ({"regions_class_order": [1]}, r"regions whole, core and regions_class_order \[1\]: nnU-Net needs"),
         ({"channel_names": {"0": "CT"}}, r"2 channels.*needs 1"),
-        ({"file_ending": ".png"}, r"is no image of this data set.*CASE_0000\.png"),
+        ({"file_ending": ".png"}, r"is not an image of this data set.*CASE_0000\.png"),
         ({"channel_names": None, "modality": None}, None),
     ],
 )
@@ -346,12 +346,12 @@ def test_bad_dataset_json(tmp_path, changes, message):
 
 def test_broken_json(tmp_path):
     (tmp_path / "dataset.json").write_text("{")
-    with pytest.raises(ValueError, match="is no JSON file"):
+    with pytest.raises(ValueError, match="is not a JSON file"):
         inspect_folder(tmp_path)
 
 
 def test_no_such_folder_and_an_empty_one(tmp_path):
     with pytest.raises(ValueError, match="is empty: give an nnU-Net raw data set"):
         inspect_folder(tmp_path)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         inspect_folder(tmp_path / "none")

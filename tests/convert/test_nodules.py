@@ -72,7 +72,7 @@ def test_a_series_that_is_not_there(tmp_path):
 def test_what_is_no_reading(content, tmp_path):
     folder = make_lidc(tmp_path / "source")
     (folder / "LIDC-IDRI-0002" / "study" / "series" / "max.xml").write_text(content)
-    with pytest.raises(ValueError, match=r"max\.xml (cannot be read as readings|is no XML)") as error:
+    with pytest.raises(ValueError, match=r"max\.xml (cannot be read as readings|is not an XML)") as error:
         convert("lidc", folder, tmp_path / "target")
     assert "\n" not in str(error.value)
 

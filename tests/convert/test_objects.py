@@ -97,7 +97,7 @@ def test_masks_fall_into_components(tmp_path):
     ("arguments", "message"),
     [
         (["instances", "labels", "-o", "new"], r"a\.png holds the label 2, .* add --border-core"),
-        (["instances", "nothing", "-o", "new"], "nothing is no folder"),
+        (["instances", "nothing", "-o", "new"], "nothing is not a folder"),
         (["instances", "empty", "-o", "new"], "empty holds no segmentations"),
         (["instances", "labels", "-o", "empty"], "empty is there already"),
         (["instances", "labels", "-o", "new", "--border-core"], r"a\.npz holds the probabilities of other labels"),

@@ -76,7 +76,7 @@ def test_a_windows_labels_are_checked_too(tmp_path):
     folder = make_lits(tmp_path / "source")
     label = labelled((6, 16, 20), 1, 2).astype(np.int16) * 256
     write_volume(folder / "Training Batch 1" / "segmentation-2.nii", label)
-    with pytest.raises(ValueError, match=r"liver_002 has labels that are no whole numbers from 0 to 255"):
+    with pytest.raises(ValueError, match=r"liver_002 has labels that are not whole numbers from 0 to 255"):
         convert("lits", folder, tmp_path / "target", Options(window=(-160.0, 240.0)))
 
 

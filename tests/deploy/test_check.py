@@ -268,5 +268,5 @@ def test_images_that_are_not_the_data_sets(images: Path) -> None:
         find_cases(images, DATASET)
     with pytest.raises(ValueError, match=r"has no image CASE_0000\.nrrd"):
         find_cases(images.parent, {**DATASET, "file_ending": ".nrrd"})
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         find_cases(images / "none", DATASET)

@@ -79,5 +79,5 @@ def test_half_precision(dtype):
 
 
 def test_it_is_there_in_2d_alone():
-    with pytest.raises(ValueError, match="conv_op=Conv3d: DUNet is there in 2D alone; train it so"):
+    with pytest.raises(ValueError, match="conv_op=Conv3d: DUNet exists only in 2D; train it in 2D"):
         DUNet(1, 2, conv_op=nn.Conv3d, **KWARGS)

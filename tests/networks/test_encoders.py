@@ -135,7 +135,7 @@ def test_what_a_level_leaves_unused_of_a_model_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ("3d", {"encoder": "vgg16"}, "conv_op=Conv3d: timm's vgg16 is there in 2D alone"),
+        ("3d", {"encoder": "vgg16"}, "conv_op=Conv3d: timm's vgg16 exists only in 2D"),
         ("2d", {"encoder": "vgg16"}, r"strides=.*timm's vgg16 has \[1, 2, 2, 2, 2\] along every axis; plan for it"),
         ("2d", {"encoder": "vgg"}, r"encoder='vgg': timm .* has no such model; did you mean vgg\d"),
         ("2d", {"encoder": "swin_tiny_patch4_window7_224"}, "no maps of images of any size.*name another"),

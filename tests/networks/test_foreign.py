@@ -86,7 +86,7 @@ KWARGS = {"n_stages": 3, "features_per_stage": [4, 8, 8], "conv_op": nn.Conv2d, 
         (
             PyramidNetwork,
             {"conv_op": nn.Conv3d, "patch_size": [8, 8, 8]},
-            "Conv3d: PyramidNetwork is there in 2D alone",
+            "Conv3d: PyramidNetwork exists only in 2D",
         ),
         (PyramidNetwork, {"input_channels": 2}, "input_channels=2: PyramidNetwork takes 1 at most, and a cascade"),
         (Fixed, {"patch_size": [40, 50]}, r"patch_size=\[40, 50\].*at least 12.*next that serves is \[40, 56\]"),

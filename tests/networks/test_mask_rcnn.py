@@ -110,7 +110,7 @@ def test_overfits_a_patch():
     [
         ({"labels": 2}, "num_classes=2: MaskRCNN gives background, core and border"),
         ({"encoder": "resnet17"}, "timm .* has no such model"),
-        ({"encoder": "vgg16", "conv_op": nn.Conv3d, "norm_op": nn.InstanceNorm3d}, "MaskRCNN is there in 2D alone"),
+        ({"encoder": "vgg16", "conv_op": nn.Conv3d, "norm_op": nn.InstanceNorm3d}, "MaskRCNN exists only in 2D"),
         ({"patch_size": (64, 80)}, r"MaskRCNN needs a multiple of 32 x 32"),
     ],
 )

@@ -197,7 +197,7 @@ def test_a_validation_folder_that_is_not_nnunets(
     error = capsys.readouterr().err.splitlines()[-1]
     named = {
         "missing": "lacks 1 of 2 cases",
-        "extra": "other, which is no case",
+        "extra": "other, which is not a case",
         "cut off": "cannot be read to its end",
         "another": "where nnU-Net counted",
     }

@@ -138,7 +138,7 @@ def test_nnunet_predicts_windows_which_become_objects(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "n_axes", "labels", "message"),
     [
-        ("MaskRCNNTrainer", 3, dataset_json(), "MaskRCNNTrainer is there in 2D alone, and tiny is in 3D; train 2d"),
+        ("MaskRCNNTrainer", 3, dataset_json(), "MaskRCNNTrainer exists only in 2D, and tiny is in 3D; train 2d"),
         ("MaskRCNNTrainer", 2, make_dataset_json(), "needs objects: .* nnunet-archs convert --instances"),
         ("MaskRCNNTrainer_resnet18", 2, dataset_json(), None),
     ],

@@ -138,7 +138,7 @@ def test_names() -> None:
 @pytest.mark.parametrize(
     ("name", "n_axes", "message"),
     [
-        ("UNetTrainer_vgg16", 3, "timm's vgg16 is there in 2D alone"),
+        ("UNetTrainer_vgg16", 3, "timm's vgg16 exists only in 2D"),
         ("UNetTrainer_vgg16", 2, r"patch_size=\[32, 24\]: UNetTrainer_vgg16 .* next that serves is \[32, 32\]"),
         ("UNetTrainer_timm-vgg", 2, "encoder='vgg': timm .* has no such model"),
         ("UNetTrainer_pretrained", 2, "weights are there for models of timm alone"),

@@ -77,7 +77,7 @@ def test_the_patch_is_the_configurations() -> None:
     [
         ("SwinUNETRTrainer", 3, r"patch_size=\[8, 16, 16\]: SwinUNETR .*the next that serves is \[32, 32, 64\]"),
         ("UNETRTrainer", 2, r"patch_size=\[32, 24\]: UNETR .*the next that serves is \[32, 32\]"),
-        ("PSPNetTrainer", 3, "PSPNet is there in 2D alone"),
+        ("PSPNetTrainer", 3, "PSPNet exists only in 2D"),
         ("SegResNetTrainer_DS", 2, "SegResNet has no heads at lower stages; leave _DS out"),
     ],
 )

@@ -177,7 +177,7 @@ def test_the_nearest_trainer_is_named(name: str, nearest: str) -> None:
 
 def test_nnunets_own_trainers_are_resolved_but_take_no_options() -> None:
     assert resolve("nnUNetTrainer") is nnUNetTrainer
-    with pytest.raises(ValueError, match="nnUNetTrainer is no trainer of nnunet-archs"):
+    with pytest.raises(ValueError, match="nnUNetTrainer is not a trainer of nnunet-archs"):
         resolve_paper("nnUNetTrainer")
 
 

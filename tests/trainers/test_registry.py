@@ -145,9 +145,9 @@ def test_trainers_in_the_users_folders(folders: tuple[Path, Path]) -> None:
 
 def test_a_folder_that_nnunet_cannot_search(folders: tuple[Path, Path]) -> None:
     (folders[1] / "broken.py").write_text("raise KeyError('mine')\n")
-    with pytest.raises(ValueError, match=r"cannot search for SomeTrainer: .* raises KeyError: 'mine'; mend or move it"):
+    with pytest.raises(ValueError, match=r"cannot search for SomeTrainer: .* raises KeyError: 'mine'; fix or move it"):
         registry.resolve("SomeTrainer")
     assert registry.resolve("UNetTrainer") is UNetTrainer
     (folders[1] / "broken.py").write_text("no Python\n")
-    with pytest.raises(ValueError, match=r"broken.py cannot be read .*; mend it"):
+    with pytest.raises(ValueError, match=r"broken.py cannot be read .*; fix it"):
         registry.known()

@@ -53,13 +53,13 @@ def supervised_stages(network: SegmentationNetwork, topology: Topology, supervis
 
 
 class SegmentationNetwork(nn.Module, ABC):
-    """A network that gives logits: one tensor, or with deep supervision a list, the output of full resolution first.
+    """A network that returns logits: one tensor, or with deep supervision a list, from the highest resolution down.
 
-    Which heads exist is decided by the architecture's options, never by the switch `deep_supervision`: state dicts
-    are equal with it on or off. `branch_stages` names the stage at whose resolution each branch of the list stands.
+    The architecture's options decide which heads exist, never the switch `deep_supervision`: state dicts are equal
+    with it on or off. `branch_stages` names the stage whose resolution each entry of the list has.
 
     Raises:
-        ValueError: for a topology in `dimensions` that the network is not there in.
+        ValueError: for a topology with another number of axes than the network's `dimensions`.
     """
 
     has_heads: ClassVar[bool] = True  # at lower stages too
@@ -86,9 +86,9 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @abstractmethod
     def outputs(self, x: Tensor) -> list[Tensor]:
-        """Image `(B, C, *spatial)` to logits: with deep supervision those of all branches, else of the first.
+        """Image `(B, C, *spatial)` to logits: of all branches with deep supervision, else of the first.
 
-        What only the loss needs follows them, in training alone.
+        In training, what only the loss needs follows them.
         """
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
@@ -98,5 +98,5 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
-        """He initialisation, as nnU-Net's own networks have it."""
+        """He initialisation, as in nnU-Net's own networks."""
         InitWeights_He(1e-2)(module)

@@ -41,7 +41,7 @@ def find_weights(model: str) -> Path:
     for file in cached(model):
         return file
     raise ValueError(
-        f"there are no weights of {model} here, and none are downloaded unasked; set {VARIABLE} to a file of them, or "
+        f"there are no weights of {model} here, and none are downloaded; set {VARIABLE} to a file of them, or "
         f"have timm download its own once: python -c \"import timm; timm.create_model('{model}', pretrained=True)\""
     )
 

@@ -41,7 +41,7 @@ def check_dimensions(name: str, topology: Topology, dimensions: Sequence[int]) -
     """
     if topology.dim not in dimensions:
         known = " and ".join(f"{n}D" for n in dimensions)
-        raise ValueError(f"conv_op={topology.conv_op.__name__}: {name} is there in {known} alone; train it so")
+        raise ValueError(f"conv_op={topology.conv_op.__name__}: {name} exists only in {known}; train it in {known}")
 
 
 def check_strides(name: str, topology: Topology, strides: Sequence[int]) -> None:

@@ -43,10 +43,10 @@ class TopologyKwargs(TypedDict, total=False):
 class Topology:
     """Stages 0 (full resolution) to n_stages - 1, each with its features, kernel and stride per axis.
 
-    With `checkpoint` the blocks made from it keep less for backward and compute it again there.
+    With `checkpoint`, blocks keep less for the backward pass and compute it again there.
 
     Raises:
-        ValueError: for a topology that no network here can be built from.
+        ValueError: for a topology that no network here can have.
     """
 
     n_stages: int
@@ -117,7 +117,7 @@ class Topology:
 
     @property
     def total_stride(self) -> Axes:
-        """Voxels of the image, per axis, to one of the deepest stage."""
+        """How many voxels of the image make one voxel of the deepest stage, per axis."""
         return self.stride_between(0, self.last)
 
     def conv(
@@ -129,7 +129,7 @@ class Topology:
         return cast(Conv, conv)
 
     def activation(self, *, keeps_input: bool = False) -> nn.Module:
-        """The activation, or nothing where there is none; it can be made to leave its input as it is."""
+        """The activation, or the identity if there is none; with `keeps_input` it does not work in place."""
         topology = self.out_of_place() if keeps_input else self
         return nn.Identity() if self.nonlin is None else self.nonlin(**(topology.nonlin_kwargs or {}))
 
@@ -144,7 +144,7 @@ class Topology:
     ) -> nn.Module:
         """Transposed convolution out of `stage` to the one above, or to the shallower stage `target`.
 
-        Its kernel is the stride, so that no two outputs overlap, where no other is given.
+        By default its kernel is the stride, so that no two outputs overlap.
         """
         stride = self.stride_between(stage - 1 if target is None else target, stage)
         kernel = stride if kernel is None else kernel
@@ -166,7 +166,7 @@ class Topology:
         return replace(self, nonlin_kwargs=kwargs | ({"inplace": False} if "inplace" in kwargs else {}))
 
     def stride_between(self, shallow: int, deep: int) -> Axes:
-        """Voxels of stage `shallow`, per axis, to one of stage `deep`."""
+        """How many voxels of stage `shallow` make one of stage `deep`, per axis."""
         return tuple(
             math.prod(axis) for axis in zip((1,) * self.dim, *self.strides[shallow + 1 : deep + 1], strict=True)
         )

@@ -220,7 +220,7 @@ class TestTrainingMemory:
                     squares(net(torch.randn(shape))).backward()
                     optimizer.step()
         (snapshot,) = (of for device, of in tracker.get_tracker_snapshot("peak").items() if device.type == "cpu")
-        assert ours.peak == pytest.approx(snapshot["Total"], rel=0.08)
+        assert ours.peak == pytest.approx(snapshot["Total"], rel=0.1)
 
     def test_a_network_with_values_is_refused(self):
         with pytest.raises(ValueError, match=r"build it under torch.device\('meta'\)"):

@@ -34,7 +34,6 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dic
     ("name", "by"),
     [
         ("CAggNetTrainer", "memory"),
-        ("UNetSharpTrainer_checkpoint", "memory"),
         ("CAggNetTrainer", "parameters"),
         ("FocusNetPlusPlusTrainer", "parameters"),
     ],

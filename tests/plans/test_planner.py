@@ -43,9 +43,15 @@ def make_planner(trainer: str, dataset: str, **options: Any) -> Any:
 
 
 class TestNnunetsOwnNetworks:
-    @pytest.mark.parametrize("gpu_memory", [8, 24])
-    @pytest.mark.parametrize("trainer", ["PlainConvUNetTrainer", "ResidualEncoderUNetTrainer"])
-    @pytest.mark.parametrize("dataset", [HIPPOCAMPUS, CT])
+    @pytest.mark.parametrize(
+        ("dataset", "trainer", "gpu_memory"),
+        [
+            (HIPPOCAMPUS, "PlainConvUNetTrainer", 24),
+            (HIPPOCAMPUS, "ResidualEncoderUNetTrainer", 8),
+            (CT, "PlainConvUNetTrainer", 8),
+            (CT, "ResidualEncoderUNetTrainer", 24),
+        ],
+    )
     @pytest.mark.filterwarnings("ignore:WARNING. You are running")
     def test_they_get_nnunets_own_plans(self, dataset: str, trainer: str, gpu_memory: int) -> None:
         presets = {8: nnUNetPlannerResEncM, 24: nnUNetPlannerResEncL}
@@ -80,7 +86,6 @@ class TestOtherNetworks:
     @pytest.mark.parametrize(
         ("trainer", "gpu_memory", "name"),
         [
-            ("UNet3PlusTrainer", 8, "2d"),
             ("UNet3PlusTrainer", 8, "3d_fullres"),
             ("CAggNetTrainer_checkpoint", 24, "3d_fullres"),
             ("ImprovedSkipUNetTrainer", 80, "2d"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -50,7 +51,11 @@ def train(trainer: str, data: str, folder: str, device: str) -> Found:
     options = ["--data", data, "-o", folder, "-tr", trainer, "-c", "3d_fullres", "-device", device]
     with log.open("w") as file:
         command = python_command("nnunet_archs.scripts.main", "demo", *options)
-        run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
+        # what is printed stands in the log before the error that follows it
+        unbuffered = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        run = subprocess.run(
+            command, env=unbuffered, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+        )
     if run.returncode:
         raise ValueError(last_line(log))
     (fold,) = Path(folder, "nnUNet_results").glob(f"*/{trainer}__*/fold_0")

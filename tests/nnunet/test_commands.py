@@ -40,8 +40,9 @@ CPU = torch.device("cpu")
 ALL = list(paper_trainers())
 ELSEWHERE = [trainer for trainer in ALL if issubclass(trainer, ForeignTrainer)]
 # those that need objects are in tests/trainers/test_detection.py
-# SPNet asks of nnU-Net what PSPNet does, and takes four times as long
-FOREIGN = [trainer for trainer in ELSEWHERE if trainer.network_class.is_graph and trainer.__name__ != "SPNetTrainer"]
+# SPNet and Inf-Net ask of nnU-Net what PSPNet does, and take three times as long
+SLOW = {"SPNetTrainer", "InfNetTrainer"}
+FOREIGN = [trainer for trainer in ELSEWHERE if trainer.network_class.is_graph and trainer.__name__ not in SLOW]
 # what nnU-Net asks of a trainer does not depend on the number of axes: one configuration each, by turns
 # in 2D those of that alone, and one that is as wide as ever on this data set, whose patches of 3D would take minutes
 FLAT = [trainer for trainer in ALL if trainer.network_class is DenseUNet or trainer.dimensions() == (2,)]

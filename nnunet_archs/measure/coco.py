@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .instances import check_shapes
+
 COCO_METRICS = ("coco_ap50", "coco_ap")
 HAS_COCO = find_spec("pycocotools") is not None
 
@@ -25,8 +27,7 @@ def coco_metrics(reference: NDArray[Any], prediction: NDArray[Any], scores: Sequ
     Raises:
         ValueError: if the shapes differ, or there is not a score for every object.
     """
-    if reference.shape != prediction.shape:
-        raise ValueError(f"the prediction is {prediction.shape}, its reference {reference.shape}; predict it anew")
+    check_shapes(reference, prediction)
     shown = (reference > 0) | (prediction > 0)  # the voxels' places do not matter
     truth, found = as_annotations(reference[shown]), as_annotations(prediction[shown])
     if len(found) != len(scores):

@@ -32,8 +32,7 @@ def instance_metrics(reference: NDArray[Any], prediction: NDArray[Any]) -> dict[
     Raises:
         ValueError: if their shapes differ.
     """
-    if reference.shape != prediction.shape:
-        raise ValueError(f"the prediction is {prediction.shape}, its reference {reference.shape}; predict it again")
+    check_shapes(reference, prediction)
     shared = overlaps(reference, prediction)
     sizes = shared.sum(axis=1)[1:, None], shared.sum(axis=0)[None, 1:]
     common = shared[1:, 1:]
@@ -52,6 +51,16 @@ def instance_metrics(reference: NDArray[Any], prediction: NDArray[Any]) -> dict[
         "ap50": precisions[0],
         "ap": float(np.mean(precisions)),
     }
+
+
+def check_shapes(reference: NDArray[Any], prediction: NDArray[Any]) -> None:
+    """Check that a prediction is of its reference's shape.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if reference.shape != prediction.shape:
+        raise ValueError(f"the prediction is {prediction.shape}, its reference {reference.shape}; predict it again")
 
 
 def overlaps(reference: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.int64]:

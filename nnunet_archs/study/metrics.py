@@ -27,6 +27,8 @@ import numpy as np
 import surface_distance
 from numpy.typing import NDArray
 
+from nnunet_archs.measure.instances import check_shapes
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -89,8 +91,7 @@ def case_metrics(
     Raises:
         ValueError: if the masks' shapes differ, or `spacing` is not of their dimension.
     """
-    if reference.shape != prediction.shape:
-        raise ValueError(f"the prediction is {prediction.shape}, its reference {reference.shape}; predict it again")
+    check_shapes(reference, prediction)
     if len(spacing) != reference.ndim:
         raise ValueError(f"a spacing of {len(spacing)} numbers for a mask {reference.shape}; give one a dimension")
     n_voxels = reference.size

@@ -37,15 +37,11 @@ def fold_scores(source: TrainedFolder, fold: str) -> dict[str, float]:
     """A fold's Dice by label, and their mean; empty where it was not validated."""
     means = source.validation(fold).get("mean", {})
     # as nnU-Net names its results: the label, or the tuple of a region's labels
-    names = {str(tuple(value) if isinstance(value, list) else value): name for name, value in labels_of(source)}
+    labels = source.dataset_json["labels"].items()
+    names = {str(tuple(value) if isinstance(value, list) else value): name for name, value in labels}
     dice = {name: float(means[key]["Dice"]) for key, name in names.items() if key in means}
     mean = source.validation_dice(fold)
     return {name: value for name, value in {MEAN: mean, **dice}.items() if value is not None and isfinite(value)}
-
-
-def labels_of(source: TrainedFolder) -> Sequence[tuple[str, Any]]:
-    """The labels and regions, with the values that they are made of."""
-    return list(source.dataset_json["labels"].items())
 
 
 def metadata(facts: dict[str, Any], scores: Scores, labels: Sequence[str]) -> ModelCardData:

@@ -21,7 +21,7 @@ from nnunet_archs.files import atomic_folder
 from nnunet_archs.nnunet.datasets import open_preprocessed
 
 from . import card
-from .facts import model_facts
+from .facts import MODEL_JSON, model_facts
 from .trained import FILES, TrainedModel, open_folder, open_model
 from .weights import FORMATS, Format
 
@@ -67,7 +67,7 @@ def export(folder: Path, to: str, wanted: list[str] | None, target: Path) -> dic
             "compared_on": patches.source,
             "folds": {fold: write_fold(model, fold, written, facts["network"], patches, unfinished) for fold in folds},
         }
-        (unfinished / "model.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (unfinished / MODEL_JSON).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         (unfinished / card.FILE).write_text(card.model_card(source, facts), encoding="utf-8")
     return facts
 

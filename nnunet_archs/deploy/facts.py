@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+from nnunet_archs.files import read_json
 from nnunet_archs.trainers.base import PaperTrainer
 
 from .trained import TrainedModel
@@ -12,7 +15,31 @@ from .weights import INPUT, OUTPUT, fusion_of
 
 # of model.json: raised when an older reader would read it wrongly
 FORMAT_VERSION = 1
+MODEL_JSON = "model.json"
 VERSIONS = ("nnunet-archs", "nnunetv2", "torch", "onnx", "onnxruntime", "safetensors")
+
+
+def read_facts(folder: Path, *, wrote: str = "nnunet-archs export") -> dict[str, Any]:
+    """What the model.json says of a folder that the command `wrote`.
+
+    Raises:
+        ValueError: if there is none that this version reads.
+    """
+    file = folder / MODEL_JSON
+    if not file.is_file():
+        raise ValueError(f"{folder} has no {MODEL_JSON}; give a folder that {wrote} wrote")
+    facts = read_json(file)
+    if facts.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{file} has format_version {facts.get('format_version')}, of another version of nnunet-archs, where this "
+            f"one reads {FORMAT_VERSION}; export the model again, or install what wrote it: {facts.get('versions')}"
+        )
+    return facts
+
+
+def is_as_exported(file: Path, sha256: str) -> bool:
+    """Whether a file of weights is there, with the content of which model.json has the hash."""
+    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256
 
 
 def model_facts(model: TrainedModel) -> dict[str, Any]:

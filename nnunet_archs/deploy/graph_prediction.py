@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,8 @@ from nnunet_archs.files import read_json
 from nnunet_archs.nnunet.commands import check_step_size
 from nnunet_archs.nnunet.datasets import normal_form
 
-from .facts import FORMAT_VERSION
+from .facts import is_as_exported, read_facts
 from .weights import FORMATS, load_onnx
-
-MODEL = "model.json"
 
 
 class Graph(nn.Module):
@@ -89,11 +86,7 @@ def read_model(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: if there is none that this version reads, or it is of another format.
     """
-    if not (folder / MODEL).is_file():
-        raise ValueError(f"{folder} has no {MODEL}; give a folder that nnunet-archs export --to onnx wrote")
-    model = read_json(folder / MODEL)
-    if model.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"{folder / MODEL} is of another version of nnunet-archs; export the model again")
+    model = read_facts(folder, wrote="nnunet-archs export --to onnx")
     if (written := model["weights"]["format"]) != "onnx":
         raise ValueError(f"{folder} is exported to {written}; export it again with --to onnx")
     return model
@@ -106,6 +99,6 @@ def checked(folder: Path, fold: dict[str, Any]) -> Path:
         ValueError: if it is not the one that was exported.
     """
     file = folder / fold["file"]
-    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != fold["sha256"]:
+    if not is_as_exported(file, fold["sha256"]):
         raise ValueError(f"{file} is missing, or not as it was exported; copy it again")
     return file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunet_archs.files import read_json
-
-from .facts import FORMAT_VERSION
+from .facts import is_as_exported, read_facts
 from .weights import FORMATS, Run
 
 
@@ -43,15 +40,7 @@ def from_pretrained(name: str | Path, *, revision: str | None = None, cache_dir:
         ValueError: if there is no such model, a file is missing or another than was exported, or a library is missing.
     """
     folder = Path(name) if Path(name).is_dir() else download(str(name), revision, cache_dir)
-    file = folder / "model.json"
-    if not file.is_file():
-        raise ValueError(f"{folder} has no model.json; give a folder that nnunet-archs export wrote")
-    facts = read_json(file)
-    if facts.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{file} has format_version {facts.get('format_version')}, and this version of nnunet-archs reads "
-            f"{FORMAT_VERSION}; install the version that wrote it: {facts.get('versions')}"
-        )
+    facts = read_facts(folder)
     written = FORMATS[facts["weights"]["format"]]
     written.check_installed()
     weights = {fold: checked(folder / of["file"], of["sha256"]) for fold, of in facts["weights"]["folds"].items()}
@@ -83,6 +72,6 @@ def checked(file: Path, sha256: str) -> Path:
     Raises:
         ValueError: if it is not.
     """
-    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+    if not is_as_exported(file, sha256):
         raise ValueError(f"{file} is missing, or not as model.json has it; copy or download the folder again")
     return file

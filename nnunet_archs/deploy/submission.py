@@ -142,11 +142,8 @@ def submit(args: argparse.Namespace, selection: Selection) -> None:
     try:
         write_package(unfinished, predictions, cases, dataset_json["file_ending"], args.rename)
         judge(args, unfinished, cases, dataset_json, reader)
-        for case, (first, *_) in series.items():
-            label = label_map(predictions / f"{case}{dataset_json['file_ending']}", first, reader)
-            (args.output / SEGMENTATIONS).mkdir(exist_ok=True)
-            names = segment_names(dataset_json["labels"])
-            write_segmentation(label, names, first, args.output / SEGMENTATIONS / f"{case}.dcm")
+        if series:
+            write_segmentations(series, predictions, args.output / SEGMENTATIONS, dataset_json, reader)
         unfinished.replace(package)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -171,6 +168,21 @@ def convert_series(series: Mapping[str, Sequence[Path]], folder: Path, ending: s
                 for file in make_files(channels, Path(unfinished, case), ending, reader):
                     file.replace(folder / file.name)
     return folder
+
+
+def write_segmentations(
+    series: Mapping[str, Sequence[Path]],
+    predictions: Path,
+    folder: Path,
+    dataset_json: Mapping[str, Any],
+    reader: BaseReaderWriter,
+) -> None:
+    """Write the predictions as DICOM segmentations of the cases' first series."""
+    names = segment_names(dataset_json["labels"])
+    folder.mkdir(exist_ok=True)
+    for case, (first, *_) in series.items():
+        label = label_map(predictions / f"{case}{dataset_json['file_ending']}", first, reader)
+        write_segmentation(label, names, first, folder / f"{case}.dcm")
 
 
 def make_container(args: argparse.Namespace, selection: Selection) -> None:

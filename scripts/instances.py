@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .options import check_new
+
 EXAMPLE = "nnunet-archs instances predictions -o instances"
 
 
@@ -31,8 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the instance maps; print how many objects there are."""
     from nnunet_archs.convert.objects import METRICS, write_instances
 
-    if args.output.exists():
-        raise ValueError(f"{args.output} is there already: give another -o, or move it away")
+    check_new(args.output)
     counts = write_instances(
         args.predictions,
         args.output,

@@ -12,6 +12,16 @@ def add_device(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("-device", "--device", choices=DEVICES, help=line)
 
 
+def check_new(folder: Path) -> None:
+    """Check that an output folder is not there yet.
+
+    Raises:
+        ValueError: if it is.
+    """
+    if folder.exists():
+        raise ValueError(f"{folder} is there already: give another -o, or move it away")
+
+
 def add_sliding_window(parser: argparse.ArgumentParser) -> None:
     """Add what makes prediction faster."""
     step = "step of the sliding window, in patches; default: 0.5"

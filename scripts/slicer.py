@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .options import check_new
+
 EXAMPLE = "nnunet-archs slicer predictions -o slicer"
 
 
@@ -19,8 +21,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the files; print how they are opened."""
     from nnunet_archs.convert.slicer import write_for_slicer
 
-    if args.output.exists():
-        raise ValueError(f"{args.output} is there already: give another -o, or move it away")
+    check_new(args.output)
     count = write_for_slicer(args.segmentations, args.output)
     print(f"{args.output}: {count} files. To look at one over its image: Slicer IMAGE {args.output}/CASE.seg.nrrd")
     return 0

@@ -99,7 +99,7 @@ def _inspect_dataset(folder: Path) -> RawData:
 
 def _inspect_pairs(folder: Path, *, binary: bool, border: Length | None) -> RawData:
     """Inspect a folder with `images` and `labels` of equal names."""
-    endings = {_ending(file) for part in ("images", "labels") for file in _files(folder / part)}
+    endings = {ending_of(file) for part in ("images", "labels") for file in _files(folder / part)}
     if len(endings) > 1:
         raise ValueError(f"{folder} mixes {', '.join(sorted(endings))}: nnU-Net needs one file ending; convert")
     ending = "".join(endings)
@@ -228,7 +228,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
 
 
-def _ending(file: Path) -> str:
+def ending_of(file: Path) -> str:
     """Return the longest file ending that nnU-Net reads."""
     matching = [ending for ending in ENDINGS if file.name.lower().endswith(ending)]
     if not matching:

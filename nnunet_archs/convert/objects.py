@@ -20,13 +20,11 @@ from nnunet_archs.measure.instances import instance_metrics
 from nnunet_archs.nnunet.images import read_foreground
 
 from .cut import NIFTI, read_voxels
-from .folders import ENDINGS
+from .folders import ENDINGS, ending_of
 from .pixels import Array, read_volume
 
 MOST_OF_16_BITS = np.iinfo(np.uint16).max
 PARENTS = 3  # from fold_0/validation up to the model, where dataset.json lies
-
-
 SCORES, METRICS = "scores.json", "metrics.csv"
 
 
@@ -77,8 +75,8 @@ def write_instances(
 
 def scores_of(file: Path, labels: Array, found: Array) -> list[float] | None:
     """The scores of the objects in a file, by the probabilities beside it; None where there are none."""
-    ending = max((ending for ending in ENDINGS if file.name.lower().endswith(ending)), key=len)
-    foreground = read_foreground(file.with_name(f"{file.name[: -len(ending)]}.npz"), on_volume(labels))
+    probabilities = file.with_name(f"{file.name.removesuffix(ending_of(file))}.npz")
+    foreground = read_foreground(probabilities, on_volume(labels))
     return None if foreground is None else object_scores(on_volume(found), foreground)
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nnunet_archs.files import atomic_folder
 from nnunet_archs.nnunet.datasets import segment_names
 
-from .folders import ENDINGS
+from .folders import ending_of
 from .objects import dataset_json_of, segmentations
 from .pixels import array_of, read_volume
 
@@ -34,8 +34,7 @@ def write_for_slicer(folder: Path, output: Path) -> int:
     names = segment_names(dataset_json_of(folder).get("labels", {}))
     with atomic_folder(output) as unfinished:
         for file in tqdm(files, desc="Writing", unit="case", leave=False, disable=None):
-            ending = next(ending for ending in ENDINGS if file.name.lower().endswith(ending))
-            target = unfinished / f"{file.name[: -len(ending)]}{SUFFIX}"
+            target = unfinished / f"{file.name.removesuffix(ending_of(file))}{SUFFIX}"
             SimpleITK.WriteImage(segments(read_volume(file), names), str(target), True)
     return len(files)
 

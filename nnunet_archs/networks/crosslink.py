@@ -350,8 +350,7 @@ class Join(nn.Module):
         super().__init__()
         self.fuse = PlainConv(joined_channels, width, topology)
         self.residual = PlainConv(in_channels, width, topology)
-        nonlin = nn.Identity if topology.nonlin is None else topology.nonlin
-        self.nonlin = nonlin(**(topology.nonlin_kwargs or {}))
+        self.nonlin = topology.activation()
         self.checkpoint, self.remakes = topology.checkpoint, topology.remakes
 
     def forward(self, x: Tensor, paths: ParallelPaths) -> Tensor:

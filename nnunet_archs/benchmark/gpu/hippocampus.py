@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from nnunet_archs.files import read_json
-from nnunet_archs.nnunet.commands import last_line, python_command
+from nnunet_archs.nnunet.commands import last_line, python_command, variables
 from nnunet_archs.tables import markdown_table
 
 from .parts import Findings, Found, Measurement, Part
@@ -51,10 +50,10 @@ def train(trainer: str, data: str, folder: str, device: str) -> Found:
     options = ["--data", data, "-o", folder, "-tr", trainer, "-c", "3d_fullres", "-device", device]
     with log.open("w") as file:
         command = python_command("nnunet_archs.scripts.main", "demo", *options)
-        # what is printed stands in the log before the error that follows it
-        unbuffered = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        # unbuffered: what is printed stands in the log before the error that follows it
+        environment = variables(device)
         run = subprocess.run(
-            command, env=unbuffered, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
         )
     if run.returncode:
         raise ValueError(last_line(log))

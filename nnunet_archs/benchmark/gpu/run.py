@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,11 @@ def measure_gpu(args: argparse.Namespace) -> Path:
         parts = all_parts(args, trainers, device, n_devices)
         record.save(parts)
         unfinished = [part for part in parts if record.missing(part)]
-        end = started + 60 * args.minutes
-        for n, part in enumerate(unfinished, 1):
-            share = sum(part.minutes for part in unfinished[:n]) / sum(part.minutes for part in unfinished)
-            measure_part(part, record, worker, started + (end - started) * share, parts)
+        shares = list(accumulate(part.minutes for part in unfinished))
+        for part, share in zip(unfinished, shares, strict=True):
+            measure_part(part, record, worker, started + 60 * args.minutes * share / shares[-1], parts)
         for part in unfinished:  # what is left of the time
-            measure_part(part, record, worker, end, parts)
+            measure_part(part, record, worker, started + 60 * args.minutes, parts)
     return folder / "gpu.md"
 
 
